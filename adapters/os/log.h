@@ -1,0 +1,17 @@
+/* Log lines: one line of logfmt on standard error,
+ *     2026-11-23T06:00:00.000Z info session-svc agent.started session=01h.. agent=claude
+ * Libraries (adapters) do not log; services do, once per happening. Never log a secret, a prompt or output.
+ * Thread safe. */
+#ifndef ADAPTERS_OS_LOG_H_
+#define ADAPTERS_OS_LOG_H_
+
+enum sa_log_level { SA_LOG_DEBUG, SA_LOG_INFO, SA_LOG_WARN, SA_LOG_ERROR };
+
+/* Before the first line, from main. name: the service's, kept by reference. */
+void sa_log_init(const char *name, enum sa_log_level lowest);
+/* event: a stable dotted word. fmt: key=value pairs; a value that may contain blanks is written with %s
+ * inside quotes by the caller. Control characters are replaced before output. */
+void sa_log(enum sa_log_level level, const char *event, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif
