@@ -182,6 +182,7 @@ struct rpc_channel_options {
     const char *target;         /* "unix:/path" or "host:port" */
     const struct rpc_tls *tls;  /* NULL: plain */
     const char *token;          /* sent as `authorization: Bearer <token>`; NULL: none */
+    const char *const *metadata; /* sent with every call: key, value, ..., NULL; NULL: none */
     uint32_t max_message_bytes; /* received; 0: RPC_MESSAGE_MAX */
 };
 
