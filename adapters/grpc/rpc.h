@@ -169,6 +169,10 @@ const char *rpc_peer(struct rpc_call *call);
 /* Milliseconds left until the deadline; UINT64_MAX when there is none. */
 uint64_t rpc_time_left_ms(const struct rpc_call *call);
 
+/* Stops (true) and resumes the arrival of a client stream's messages (on_message, on_end), as
+ * rpc_pause_response does for a client. on_cancel still comes. */
+void rpc_pause_request(struct rpc_call *call, bool paused);
+
 /* Server-streaming callbacks; any may be NULL. on_cancel is the last one called: also at the deadline and when
  * the connection breaks, not after rpc_end or rpc_fail. */
 struct rpc_call_events {
@@ -201,6 +205,10 @@ struct rpc_call_options {
 
 /* A request under way. The callbacks (done, on_end) are called exactly once, then the request is gone. */
 struct rpc_request;
+/* Stops (true) and resumes the arrival of messages: a reader whose work is behind, for instance in the store's
+ * queue, so bounds its memory. At most one more message comes after a pause; the peer's sends find no room
+ * then. on_end waits as well. */
+void rpc_pause_response(struct rpc_request *r, bool paused);
 /* Cancels: done or on_end still comes, with CANCELLED, never from inside this call. */
 void rpc_cancel(struct rpc_request *r);
 /* Cancels and forgets: no callback comes any more. For an owner that is being freed. NULL is fine. */
