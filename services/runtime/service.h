@@ -27,7 +27,8 @@ struct service;
 
 /* ---- options: one table drives parsing, --help and validation ---- */
 
-enum service_option_type { SERVICE_OPTION_TEXT, SERVICE_OPTION_UINT, SERVICE_OPTION_FLAG };
+/* LIST: a text that may be given several times; its value is all of them, joined by newlines. */
+enum service_option_type { SERVICE_OPTION_TEXT, SERVICE_OPTION_UINT, SERVICE_OPTION_FLAG, SERVICE_OPTION_LIST };
 
 struct service_option {
     const char *name; /* without the dashes; NULL ends the table */
@@ -73,7 +74,7 @@ struct rpc_channel *service_peer(struct service *svc, const char *name);
 /* ipc URL of another service's bus; the caller frees it. */
 char *service_bus_url(const struct service *svc, const char *name);
 
-/* An option's value. Unset text: NULL. A name that is not in the table is a bug: aborts. */
+/* An option's value (TEXT and LIST: service_text). Unset text: NULL. A name that is not in the table is a bug: aborts. */
 const char *service_text(const struct service *svc, const char *option);
 uint64_t service_uint(const struct service *svc, const char *option);
 bool service_flag(const struct service *svc, const char *option);
