@@ -173,12 +173,6 @@ uint64_t rpc_time_left_ms(const struct rpc_call *call);
  * rpc_pause_response does for a client. on_cancel still comes. */
 void rpc_pause_request(struct rpc_call *call, bool paused);
 
-/* Client and bidi streams: from now on no on_message (nor on_end) until rpc_resume, and no more is read from the
- * peer, so that HTTP/2 flow control stops it: back pressure for handlers whose work is slower than the stream.
- * May be called inside on_message. on_cancel still comes. Not counted: one resume ends any number of pauses. */
-void rpc_pause(struct rpc_call *call);
-void rpc_resume(struct rpc_call *call);
-
 /* Server-streaming callbacks; any may be NULL. on_cancel is the last one called: also at the deadline and when
  * the connection breaks, not after rpc_end or rpc_fail. */
 struct rpc_call_events {
@@ -219,9 +213,6 @@ void rpc_pause_response(struct rpc_request *r, bool paused);
 void rpc_cancel(struct rpc_request *r);
 /* Cancels and forgets: no callback comes any more. For an owner that is being freed. NULL is fine. */
 void rpc_abandon(struct rpc_request *r);
-/* As rpc_pause and rpc_resume, for the messages of a server or bidi stream that we receive. */
-void rpc_request_pause(struct rpc_request *r);
-void rpc_request_resume(struct rpc_request *r);
 /* No more messages from us (client and bidi streams). */
 void rpc_close_send(struct rpc_request *r);
 
