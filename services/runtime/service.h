@@ -21,22 +21,10 @@
 #include "adapters/grpc/rpc.h"
 #include "adapters/os/error.h"
 #include "adapters/os/loop.h"
+#include "services/runtime/options.h"
 
 struct bus_publisher;
 struct service;
-
-/* ---- options: one table drives parsing, --help and validation ---- */
-
-/* LIST: a text that may be given several times; its value is all of them, joined by newlines. */
-enum service_option_type { SERVICE_OPTION_TEXT, SERVICE_OPTION_UINT, SERVICE_OPTION_FLAG, SERVICE_OPTION_LIST };
-
-struct service_option {
-    const char *name; /* without the dashes; NULL ends the table */
-    enum service_option_type type;
-    const char *value;    /* default; NULL: unset (text), false (flag) */
-    uint64_t min, max;    /* SERVICE_OPTION_UINT, inclusive */
-    const char *doc;      /* one line for --help; unit where it has one */
-};
 
 /* ---- the service ---- */
 
@@ -49,11 +37,19 @@ struct service_spec {
     int (*start)(struct service *svc, void **ret_state, sa_error **err);
     /* Under the lock, at SIGTERM, when the server drains: end streams with "DRAINING", stop what produces. */
     void (*drain)(void *state);
-    /* Without the lock, when no call is left: flush and free. */
+    /* Without the lock, when no call is left: flush and free. Requests to peers that are still under way are
+     * abandoned here (rpc_abandon): their channels are freed afterwards. */
     void (*stop)(void *state);
 };
 
-/* Parses argv, sets everything up, runs the loop until SIGTERM or SIGINT, drains (10 s), returns the exit code:
+/* Every service has these options besides its own; service_text and so on read them too:
+ *     --data-dir D   --run-dir D [<data-dir>/run]   --listen HOST:PORT (TCP; default: unix socket only)
+ *     --token-fd N or --token-file F   --secret-fd N or --secret-file F   --no-token
+ *     --tls-cert F  --tls-key F  --tls-ca F   --agent-user NAME   --durability grouped|nosync|fsync
+ *     --log-level debug|info|warn|error   --bus-drop-percent N (tests)   --help
+ * SIGPIPE is ignored and SIGTERM and SIGINT are blocked in every thread: whoever starts children resets that.
+ *
+ * Parses argv, sets everything up, runs the loop until SIGTERM or SIGINT, drains (10 s), returns the exit code:
  * 0 after a drain, 1 when it could not start (one line on standard error names the cause). */
 int service_main(const struct service_spec *spec, int argc, char **argv);
 
@@ -62,11 +58,13 @@ int service_main(const struct service_spec *spec, int argc, char **argv);
 struct sa_loop *service_loop(struct service *svc);
 struct rpc_server *service_rpc(struct service *svc);
 struct rpc_runtime *service_rpc_runtime(struct service *svc);
-struct bus_publisher *service_bus(struct service *svc);
 const char *service_data_dir(const struct service *svc); /* this service's own, made, 0700 */
 const char *service_run_dir(const struct service *svc);  /* shared by all services */
 /* User that agents and user processes run as; NULL: ours. */
 const char *service_agent_user(const struct service *svc);
+
+/* The publisher of this service's facts, opened by the first call. epoch: of its store, not 0. Owned by svc. */
+struct bus_publisher *service_bus(struct service *svc, uint64_t epoch, sa_error **err);
 
 /* A channel to another service over its unix socket, with our secret: "process", "fs", "session", "provider". Owned
  * by svc; the same one at every call. */
@@ -81,7 +79,9 @@ bool service_flag(const struct service *svc, const char *option);
 
 /* Health: SERVING for the whole server and each registered service. */
 void service_ready(struct service *svc);
-/* Tells health and log that something the service needs is away (message NULL: well again). It goes on serving. */
+/* Tells log and health that something the service needs is away (message NULL: well again). It goes on serving;
+ * the health service name SERVICE_DEPENDENCIES is NOT_SERVING meanwhile. */
+#define SERVICE_DEPENDENCIES "sandboxagent.dependencies"
 void service_degraded(struct service *svc, const char *message);
 /* Something it cannot go on without: logs, drains, exits with 1. Takes err. */
 void service_fatal(struct service *svc, sa_error *err);
