@@ -198,9 +198,10 @@ char **options_arguments(const struct options *o)
 
 void options_print_help(const struct options *o, FILE *out, const char *usage, const char *summary)
 {
-    static const char *const kinds[] = {
-        [SERVICE_OPTION_TEXT] = " TEXT", [SERVICE_OPTION_UINT] = " N", [SERVICE_OPTION_FLAG] = "",
-        [SERVICE_OPTION_LIST] = " TEXT"};
+    static const char *const kinds[] = {[SERVICE_OPTION_TEXT] = " TEXT",
+                                        [SERVICE_OPTION_UINT] = " N",
+                                        [SERVICE_OPTION_FLAG] = "",
+                                        [SERVICE_OPTION_LIST] = " TEXT"};
     fprintf(out, "usage: %s\n\n%s\n", usage, summary);
     if (o->n_slots)
         fprintf(out, "\nOptions:\n");

@@ -1,5 +1,5 @@
-/* Command-line options from tables: parsing, checking and --help come from one description. Used by the services
- * and by the sandbox-agent command. */
+/* Command-line options from tables: parsing, checking and --help come from one description. Used by the
+ * services and by the sandbox-agent command. */
 #ifndef SERVICES_RUNTIME_OPTIONS_H_
 #define SERVICES_RUNTIME_OPTIONS_H_
 
@@ -10,7 +10,12 @@
 #include "adapters/os/error.h"
 
 /* LIST: a text that may be given several times; its value is all of them, joined by newlines. */
-enum service_option_type { SERVICE_OPTION_TEXT, SERVICE_OPTION_UINT, SERVICE_OPTION_FLAG, SERVICE_OPTION_LIST };
+enum service_option_type {
+    SERVICE_OPTION_TEXT,
+    SERVICE_OPTION_UINT,
+    SERVICE_OPTION_FLAG,
+    SERVICE_OPTION_LIST
+};
 
 struct service_option {
     const char *name; /* without the dashes; NULL ends the table */
@@ -27,10 +32,11 @@ struct options *options_new(const struct service_option *first, const struct ser
 void options_free(struct options *o); /* NULL is fine */
 /* Lets `-p 80` stand for `--port 80`. */
 void options_letter(struct options *o, char letter, const char *name);
-/* Takes `--name value`, `--name=value`, `--flag`, `-x value` and, anywhere between them, plain arguments; after
- * `--` everything is a plain argument. With `stop_at_first` so is everything after the first plain argument. A
- * later option wins over an earlier one. argv[0] is skipped. UNKNOWN_OPTION and INVALID_CONFIG name the option.
- * Texts point into argv, which must live as long. */
+/* Takes `--name value`, `--name=value`, `--flag`, `-x value` and, anywhere between them, plain arguments;
+ * after
+ * `--` everything is a plain argument. With `stop_at_first` so is everything after the first plain argument.
+ * A later option wins over an earlier one. argv[0] is skipped. UNKNOWN_OPTION and INVALID_CONFIG name the
+ * option. Texts point into argv, which must live as long. */
 int options_parse(struct options *o, int argc, char **argv, bool stop_at_first, sa_error **err);
 /* "--help" was among them: whatever else is wrong does not matter then. */
 bool options_help_wanted(const struct options *o);

@@ -1,5 +1,5 @@
-/* What makes a process a service: options, directories and their lock, tokens, the gRPC server with health and
- * reflection, the bus publisher, peers, draining. A service's main.c is one `struct service_spec` and
+/* What makes a process a service: options, directories and their lock, tokens, the gRPC server with health
+ * and reflection, the bus publisher, peers, draining. A service's main.c is one `struct service_spec` and
  *
  *     int main(int argc, char **argv) { return service_main(&spec, argc, argv); }
  *
@@ -9,9 +9,10 @@
  *     <data-dir>/<name>/      what it keeps (LMDB environment `store`, journals, ...), locked by flock
  * where <name> is the spec's name without "-svc": session, process, fs, provider, gateway.
  *
- * Who may call (mechanisms 11): every listener asks for either the bearer token (metadata `authorization`) or the
- * per-start secret of the services (metadata `x-service-secret`). Only the secret's holder may say on whose behalf
- * it calls (`x-principal`). A token's principal is "owner". --no-token lets everyone in as "anonymous". */
+ * Who may call (mechanisms 11): every listener asks for either the bearer token (metadata `authorization`) or
+ * the per-start secret of the services (metadata `x-service-secret`). Only the secret's holder may say on
+ * whose behalf it calls (`x-principal`). A token's principal is "owner". --no-token lets everyone in as
+ * "anonymous". */
 #ifndef SERVICES_RUNTIME_SERVICE_H_
 #define SERVICES_RUNTIME_SERVICE_H_
 
@@ -29,11 +30,11 @@ struct service;
 /* ---- the service ---- */
 
 struct service_spec {
-    const char *name;    /* "session-svc" */
-    const char *summary; /* one line for --help */
+    const char *name;                     /* "session-svc" */
+    const char *summary;                  /* one line for --help */
     const struct service_option *options; /* its own; the common ones are added. NULL: none */
-    /* Under the lock, before listening: opens the store, registers handlers with service_rpc(). *ret_state is handed
-     * to the others. Serving begins when service_ready was called: here, or later from a callback. */
+    /* Under the lock, before listening: opens the store, registers handlers with service_rpc(). *ret_state is
+     * handed to the others. Serving begins when service_ready was called: here, or later from a callback. */
     int (*start)(struct service *svc, void **ret_state, sa_error **err);
     /* Under the lock, at SIGTERM, when the server drains: end streams with "DRAINING", stop what produces. */
     void (*drain)(void *state);
@@ -49,8 +50,8 @@ struct service_spec {
  *     --log-level debug|info|warn|error   --bus-drop-percent N (tests)   --help
  * SIGPIPE is ignored and SIGTERM and SIGINT are blocked in every thread: whoever starts children resets that.
  *
- * Parses argv, sets everything up, runs the loop until SIGTERM or SIGINT, drains (10 s), returns the exit code:
- * 0 after a drain, 1 when it could not start (one line on standard error names the cause). */
+ * Parses argv, sets everything up, runs the loop until SIGTERM or SIGINT, drains (10 s), returns the exit
+ * code: 0 after a drain, 1 when it could not start (one line on standard error names the cause). */
 int service_main(const struct service_spec *spec, int argc, char **argv);
 
 /* ---- what `start` may use; all live until `stop` returns ---- */
@@ -63,30 +64,32 @@ const char *service_run_dir(const struct service *svc);  /* shared by all servic
 /* User that agents and user processes run as; NULL: ours. */
 const char *service_agent_user(const struct service *svc);
 
-/* The publisher of this service's facts, opened by the first call. epoch: of its store, not 0. Owned by svc. */
+/* The publisher of this service's facts, opened by the first call. epoch: of its store, not 0. Owned by svc.
+ */
 struct bus_publisher *service_bus(struct service *svc, uint64_t epoch, sa_error **err);
 
-/* A channel to another service over its unix socket, with our secret: "process", "fs", "session", "provider". Owned
- * by svc; the same one at every call. */
+/* A channel to another service over its unix socket, with our secret: "process", "fs", "session", "provider".
+ * Owned by svc; the same one at every call. */
 struct rpc_channel *service_peer(struct service *svc, const char *name);
 /* ipc URL of another service's bus; the caller frees it. */
 char *service_bus_url(const struct service *svc, const char *name);
 
-/* An option's value (TEXT and LIST: service_text). Unset text: NULL. A name that is not in the table is a bug: aborts. */
+/* An option's value (TEXT and LIST: service_text). Unset text: NULL. A name that is not in the table is a
+ * bug: aborts. */
 const char *service_text(const struct service *svc, const char *option);
 uint64_t service_uint(const struct service *svc, const char *option);
 bool service_flag(const struct service *svc, const char *option);
 
 /* Health: SERVING for the whole server and each registered service. */
 void service_ready(struct service *svc);
-/* Tells log and health that something the service needs is away (message NULL: well again). It goes on serving;
- * the health service name SERVICE_DEPENDENCIES is NOT_SERVING meanwhile. */
+/* Tells log and health that something the service needs is away (message NULL: well again). It goes on
+ * serving; the health service name SERVICE_DEPENDENCIES is NOT_SERVING meanwhile. */
 #define SERVICE_DEPENDENCIES "sandboxagent.dependencies"
 void service_degraded(struct service *svc, const char *message);
 /* Something it cannot go on without: logs, drains, exits with 1. Takes err. */
 void service_fatal(struct service *svc, sa_error *err);
-/* Asks a caller's token for the HTTP edge: principal, or NULL when it may not call. token may be NULL. The result is
- * owned by svc. */
+/* Asks a caller's token for the HTTP edge: principal, or NULL when it may not call. token may be NULL. The
+ * result is owned by svc. */
 const char *service_principal_of_token(const struct service *svc, const char *token);
 
 #endif
