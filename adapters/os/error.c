@@ -143,7 +143,8 @@ int sa_fail_errno(sa_error **err, int errnum, const char *fmt, ...)
 
 int sa_fail_remote(sa_error **err, enum sa_code code, const char *reason, const char *message)
 {
-    return make(err, code, reason && *reason ? reason : sa_code_name(code), sa_strdup(message ? message : ""));
+    return make(err, code, reason && *reason ? reason : sa_code_name(code),
+                sa_strdup(message ? message : ""));
 }
 
 int sa_wrap(sa_error **err, const char *fmt, ...)

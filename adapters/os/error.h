@@ -50,7 +50,8 @@ typedef struct sa_error {
 } sa_error;
 
 /* Makes an error in *err and returns -1. An error already in *err is replaced. */
-int sa_fail(sa_error **err, enum sa_reason reason, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int sa_fail(sa_error **err, enum sa_reason reason, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 /* The same from an errno value: picks the reason (ENOENT: FILE_NOT_FOUND, ENOSPC: NO_SPACE, ...; else
  * SYSTEM_ERROR) and appends ": <strerror>". */
 int sa_fail_errno(sa_error **err, int errnum, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -151,7 +151,9 @@ static int address(const char *path, struct sockaddr_un *ret_addr, int *ret_dir,
         return sa_fail_errno(err, errno, "open directory of `%s`", path);
     int n = snprintf(ret_addr->sun_path, sizeof ret_addr->sun_path, "/proc/self/fd/%d/%s", *ret_dir,
                      basename(copy2));
-    return n < (int)sizeof ret_addr->sun_path ? 0 : sa_fail(err, SA_INVALID_PATH, "name of `%s` is too long", path);
+    return n < (int)sizeof ret_addr->sun_path
+               ? 0
+               : sa_fail(err, SA_INVALID_PATH, "name of `%s` is too long", path);
 }
 
 int sa_unix_listen(const char *path, int type, sa_error **err)
@@ -212,8 +214,10 @@ ssize_t sa_recv_fds(int sock, void *p, size_t n, int *ret_fds, int *n_fds)
         char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
     } control;
     struct iovec iov = {p, n};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.bytes,
+                         .msg_controllen = sizeof control.bytes};
     int room = *n_fds, got = 0;
     ssize_t r = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
     if (r < 0)

@@ -8,6 +8,9 @@
  * libev's idea of "now" is the time of its last wake-up. A timer started by another thread after a long
  * idle would fire at once, so starting a timer always calls ev_now_update first.
  *
+ * ev_break from another thread while the loop polls is lost (libev overwrites its flag after the poll):
+ * stopping is a flag of ours, and the loop thread breaks by itself.
+ *
  * Only ev_loop_new, never the default loop: that one installs a SIGCHLD handler which reaps every child. */
 #include "adapters/os/loop.h"
 
@@ -45,6 +48,7 @@ struct sa_loop {
     _Atomic bool held;
     pthread_t thread; /* the loop thread, while running */
     bool running;
+    bool stopping;
     bool dirty;
     struct queue deferred;
 
@@ -121,6 +125,8 @@ static void on_wake(struct ev_loop *ev, ev_async *w, int events)
 {
     (void)w, (void)events;
     struct sa_loop *loop = ev_userdata(ev);
+    if (loop->stopping)
+        ev_break(ev, EVBREAK_ALL);
     /* Only what is queued now: a task that defers again runs in the next round. */
     struct queue q = {loop->deferred.head, loop->deferred.tail};
     if (!q.head)
@@ -169,7 +175,7 @@ void sa_loop_run(struct sa_loop *loop)
 
 void sa_loop_stop(struct sa_loop *loop)
 {
-    ev_break(loop->ev, EVBREAK_ALL);
+    loop->stopping = true;
     ev_async_send(loop->ev, &loop->wake);
 }
 

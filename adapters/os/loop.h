@@ -48,8 +48,8 @@ enum { SA_IO_READ = 1, SA_IO_WRITE = 2 };
 struct sa_io;
 typedef void sa_io_fn(void *user, int fd, int events);
 struct sa_io *sa_io_new(struct sa_loop *loop, int fd, sa_io_fn *fn, void *user); /* watches nothing yet */
-void sa_io_set(struct sa_io *io, int events); /* 0 pauses */
-void sa_io_free(struct sa_io *io);            /* NULL is fine */
+void sa_io_set(struct sa_io *io, int events);                                    /* 0 pauses */
+void sa_io_free(struct sa_io *io);                                               /* NULL is fine */
 
 /* ---- signals and children ---- */
 
@@ -58,7 +58,8 @@ typedef void sa_signal_fn(void *user, int signum);
 struct sa_signal *sa_signal_new(struct sa_loop *loop, int signum, sa_signal_fn *fn, void *user);
 void sa_signal_free(struct sa_signal *s);
 
-/* Watches a direct child by pidfd; reaps it (waitpid of this pid only) and calls fn once with the wait status. */
+/* Watches a direct child by pidfd; reaps it (waitpid of this pid only) and calls fn once with the wait
+ * status. */
 struct sa_child;
 typedef void sa_child_fn(void *user, int wstatus);
 struct sa_child *sa_child_new(struct sa_loop *loop, pid_t pid, sa_child_fn *fn, void *user, sa_error **err);

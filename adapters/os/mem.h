@@ -15,9 +15,9 @@
 void *sa_malloc(size_t n);
 void *sa_calloc(size_t n, size_t size);
 void *sa_realloc(void *p, size_t n);
-char *sa_strdup(const char *s);              /* NULL: NULL */
+char *sa_strdup(const char *s); /* NULL: NULL */
 char *sa_strndup(const char *s, size_t n);
-void *sa_memdup(const void *p, size_t n);    /* n == 0: a non-NULL pointer that can be freed */
+void *sa_memdup(const void *p, size_t n); /* n == 0: a non-NULL pointer that can be freed */
 char *sa_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 char *sa_vformat(const char *fmt, va_list ap) __attribute__((format(printf, 1, 0)));
 
@@ -54,7 +54,7 @@ void sa_buf_add(struct sa_buf *b, const void *p, size_t n);
 void sa_buf_addf(struct sa_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 uint8_t *sa_buf_reserve(struct sa_buf *b, size_t n); /* room for n more; the caller adds to len */
 void sa_buf_consume(struct sa_buf *b, size_t n);     /* drops n bytes from the front */
-char *sa_buf_string(struct sa_buf *b);               /* NUL-terminates in place; valid until the next change */
+char *sa_buf_string(struct sa_buf *b); /* NUL-terminates in place; valid until the next change */
 void sa_buf_fini(struct sa_buf *b);
 #define cleanup_buf __attribute__((cleanup(sa_buf_fini)))
 
@@ -62,8 +62,8 @@ void sa_buf_fini(struct sa_buf *b);
 
 struct sa_arena;
 struct sa_arena *sa_arena_new(void);
-void sa_arena_free(struct sa_arena *a); /* NULL is fine */
-void *sa_arena_alloc(struct sa_arena *a, size_t n); /* zeroed, aligned for any type */
+void sa_arena_free(struct sa_arena *a);                   /* NULL is fine */
+void *sa_arena_alloc(struct sa_arena *a, size_t n);       /* zeroed, aligned for any type */
 char *sa_arena_strdup(struct sa_arena *a, const char *s); /* NULL: "" (a protobuf string is never NULL) */
 void *sa_arena_memdup(struct sa_arena *a, const void *p, size_t n);
 char *sa_arena_format(struct sa_arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
