@@ -107,6 +107,8 @@ enum {
     RPC_METADATA_MAX = 16384,  /* bytes of metadata of one call */
 };
 
+struct rpc_call;
+
 struct rpc_server_options {
     uint32_t max_message_bytes;       /* 0: RPC_MESSAGE_MAX */
     uint32_t max_concurrent_calls;    /* 0: 10000; above: TOO_MANY */

@@ -117,9 +117,8 @@ int sa_write_file(const char *path, const void *data, size_t n, mode_t mode, sa_
     return 0;
 }
 
-int sa_lock_dir(const char *dir, sa_error **err)
+int sa_lock_file(const char *path, const char *what, sa_error **err)
 {
-    cleanup_free char *path = sa_format("%s/lock", dir);
     cleanup_close int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return sa_fail_errno(err, errno, "open `%s`", path);
@@ -127,14 +126,19 @@ int sa_lock_dir(const char *dir, sa_error **err)
         char pid[16] = "";
         ssize_t n = read(fd, pid, sizeof pid - 1);
         pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
-        return sa_fail(err, SA_DATA_DIR_IN_USE, "directory `%s` is in use by process %s", dir,
-                       *pid ? pid : "(unknown)");
+        return sa_fail(err, SA_DATA_DIR_IN_USE, "%s is in use by process %s", what, *pid ? pid : "(unknown)");
     }
     char pid[16];
     int n = snprintf(pid, sizeof pid, "%d\n", (int)getpid());
     if (ftruncate(fd, 0) < 0 || write_all(fd, pid, (size_t)n) < 0)
         return sa_fail_errno(err, errno, "write `%s`", path);
     return steal_fd(&fd);
+}
+
+int sa_lock_dir(const char *dir, sa_error **err)
+{
+    cleanup_free char *path = sa_format("%s/lock", dir), *what = sa_format("directory `%s`", dir);
+    return sa_lock_file(path, what, err);
 }
 
 /* Fills *ret_addr for `path`; a long path goes through /proc/self/fd/<directory>, kept open in *ret_dir. */

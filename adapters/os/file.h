@@ -20,6 +20,8 @@ int sa_write_file(const char *path, const void *data, size_t n, mode_t mode, sa_
 /* Takes an exclusive flock on `dir`/lock and writes our pid into it. Returns the descriptor that holds it
  * (close to release); DATA_DIR_IN_USE names the holder's pid. */
 int sa_lock_dir(const char *dir, sa_error **err);
+/* The same with a lock file of any name; `what` is in use, says the error. */
+int sa_lock_file(const char *path, const char *what, sa_error **err);
 
 /* Unix sockets whose path may be longer than sun_path (108): bound and connected through
  * /proc/self/fd of the directory. type: SOCK_STREAM or SOCK_SEQPACKET. Non-blocking, close-on-exec. */
