@@ -118,7 +118,7 @@ void store_delete_range(struct store_set *set, int table, const struct store_key
 typedef void store_done_fn(void *user, const sa_error *err);
 
 /* Queues the set and takes it, also when it fails. -1: nothing was queued and `done` does not come:
- * MESSAGE_TOO_LARGE (over STORE_SET_MAX), TOO_MANY (STORE_QUEUE_MAX), INVALID_ARGUMENT, STORE_ERROR (see
+ * MESSAGE_TOO_LARGE (over STORE_SET_MAX), TOO_MANY (STORE_QUEUE_MAX), INVALID_REQUEST, STORE_ERROR (see
  * above). In STORE_NOSYNC `done` (may be NULL) may have run when this returns. An empty set is a barrier: its
  * done comes after those before. */
 int store_commit(struct store *s, struct store_set *set, store_done_fn *done, void *user, sa_error **err);

@@ -108,7 +108,7 @@ void bus_subscriber_free(struct bus_subscriber *s);
 
 /* Delivers everything of the stream after after_seq, in order. A stream that is followed already is moved to
  * after_seq. head_seq: what the caller knows to exist (0: nothing known); beyond after_seq it is read at
- * once. TOO_MANY beyond BUS_STREAMS_MAX; INVALID_ARGUMENT for a bad id. */
+ * once. TOO_MANY beyond BUS_STREAMS_MAX; INVALID_REQUEST for a bad id. */
 int bus_follow(struct bus_subscriber *s, const char *stream_id, uint64_t after_seq, uint64_t head_seq,
                sa_error **err);
 void bus_unfollow(struct bus_subscriber *s, const char *stream_id); /* unknown: fine */
