@@ -1,0 +1,15 @@
+#include "adapters/agents/entries.h"
+
+/* The scripted agent of mock/: no key, no network. */
+const struct agent agent_mock = {
+    .name = "mock",
+    .title = "Mock",
+    .npm_packages = LIST(NULL),
+    .command = "mock-agent",
+    .arguments = LIST(NULL),
+    .environment = LIST(NULL),
+    .credentials = LIST(NULL),
+    .initialize_ms = INITIALIZE_MS,
+    .open_ms = OPEN_MS,
+    .built_in = true,
+};
