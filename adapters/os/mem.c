@@ -180,6 +180,24 @@ void sa_arena_free(struct sa_arena *a)
     free(a);
 }
 
+void sa_arena_reset(struct sa_arena *a)
+{
+    struct arena_block *keep = a->head;
+    if (!keep)
+        return;
+    for (struct arena_block *b = keep->next, *next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
+    keep->next = NULL;
+    keep->used = 0;
+    if (keep->size > ARENA_BLOCK_MAX) {
+        free(keep);
+        a->head = NULL;
+    }
+    a->next_size = ARENA_BLOCK_MIN;
+}
+
 void *sa_arena_alloc(struct sa_arena *a, size_t n)
 {
     n = (n + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);

@@ -63,6 +63,7 @@ void sa_buf_fini(struct sa_buf *b);
 struct sa_arena;
 struct sa_arena *sa_arena_new(void);
 void sa_arena_free(struct sa_arena *a);                   /* NULL is fine */
+void sa_arena_reset(struct sa_arena *a);                  /* frees all, keeps a block for what comes */
 void *sa_arena_alloc(struct sa_arena *a, size_t n);       /* zeroed, aligned for any type */
 char *sa_arena_strdup(struct sa_arena *a, const char *s); /* NULL: "" (a protobuf string is never NULL) */
 void *sa_arena_memdup(struct sa_arena *a, const void *p, size_t n);
