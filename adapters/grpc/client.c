@@ -1,4 +1,5 @@
-/* Channels and requests. A request is over when its status has come and no batch is outstanding. */
+/* Channels and requests. A request is over when its status has come, its messages were read to the end and no
+ * batch is outstanding. */
 #include <grpc/grpc_security.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +50,7 @@ struct rpc_request {
     void *user;
     sa_error *error; /* ours: it counts more than the status */
     bool owned;      /* messages are malloc'ed and go to the callback */
-    bool abandoned, has_status;
+    bool abandoned, has_status, finishing;
     bool reading, read_ended, writing, paused;
     bool close_send, sent_close;
 };
@@ -140,7 +141,7 @@ void rpc_channel_free(struct rpc_channel *ch)
         return;
     for (struct rpc_request *r = ch->requests; r; r = r->next) {
         r->channel = NULL;
-        grpc_call_cancel(r->call, NULL);
+        rpc_cancel(r);
     }
     free_pairs(&ch->pairs, 0);
     grpc_channel_destroy(ch->channel);
@@ -152,6 +153,7 @@ void rpc_channel_free(struct rpc_channel *ch)
 static void on_finished(struct rpc_tag *tag, bool ok);
 static void on_read(struct rpc_tag *tag, bool ok);
 static void on_written(struct rpc_tag *tag, bool ok);
+static void finish(struct rpc_request *r);
 
 static struct rpc_request *request_new(struct rpc_channel *ch, const struct rpc_method *method)
 {
@@ -334,7 +336,7 @@ struct rpc_request *rpc_gen_call(struct rpc_channel *ch, const struct rpc_method
 
 static void read_next(struct rpc_request *r)
 {
-    if (r->reading || r->read_ended || r->paused || r->has_status)
+    if (r->reading || r->read_ended || r->paused)
         return;
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
     op.data.recv_message.recv_message = &r->in;
@@ -428,14 +430,18 @@ void rpc_close_send(struct rpc_request *r)
 void rpc_cancel(struct rpc_request *r)
 {
     grpc_call_cancel(r->call, NULL);
+    if (!r->done)
+        rpc_pause_response(r, false); /* on_end must not wait for a reader that has given up */
 }
 
 void rpc_abandon(struct rpc_request *r)
 {
-    if (!r)
+    if (!r || r->finishing)
         return;
     r->abandoned = true;
     grpc_call_cancel(r->call, NULL);
+    if (!r->outstanding)
+        finish(r); /* it had paused, and all but its end was over */
 }
 
 void rpc_pause_response(struct rpc_request *r, bool paused)
@@ -472,10 +478,9 @@ static void finish_unary(struct rpc_request *r)
     r->done(r->user, m, err);
 }
 
-static void batch_over(struct rpc_request *r)
+static void finish(struct rpc_request *r)
 {
-    if (--r->outstanding || !r->has_status)
-        return;
+    r->finishing = true;
     unlink_request(r);
     if (!r->abandoned && r->done) {
         finish_unary(r);
@@ -485,6 +490,12 @@ static void batch_over(struct rpc_request *r)
         r->events.on_end(r->user, err);
     }
     request_free(r);
+}
+
+static void batch_over(struct rpc_request *r)
+{
+    if (!--r->outstanding && r->has_status && (r->done || r->read_ended || r->abandoned))
+        finish(r);
 }
 
 static void on_finished(struct rpc_tag *tag, bool ok)
