@@ -168,6 +168,13 @@ static int open_env(struct store *s, sa_error **err)
 
 static void *run_writer(void *arg);
 
+enum store_durability store_durability_of(const char *name)
+{
+    if (!strcmp(name, "nosync"))
+        return STORE_NOSYNC;
+    return strcmp(name, "fsync") ? STORE_NOMETASYNC : STORE_FSYNC;
+}
+
 struct store *store_open(struct sa_loop *loop, const struct store_options *opt, sa_error **err)
 {
     if (check_tables(opt, err) || sa_mkdirs(opt->dir, 0700, err))

@@ -39,6 +39,9 @@ enum store_durability {
     STORE_FSYNC,  /* each group fully synced */
 };
 
+/* Of the option `--durability`: "nosync", "fsync"; anything else is "grouped", the default. Any thread. */
+enum store_durability store_durability_of(const char *name);
+
 /* One named table. Its number is its index in the array given to store_open. */
 struct store_table {
     const char *name; /* never changes, never reused */

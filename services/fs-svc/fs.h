@@ -1,0 +1,52 @@
+/* What the API files of fs-svc share. One per process; all of it under the service lock. */
+#ifndef SERVICES_FS_SVC_FS_H_
+#define SERVICES_FS_SVC_FS_H_
+
+#include <stddef.h>
+
+#include "adapters/grpc/rpc.h"
+#include "adapters/os/loop.h"
+#include "services/fs-svc/identity.h"
+#include "services/fs-svc/records.h"
+#include "services/fs-svc/roots.h"
+
+enum {
+    FS_CALLS_MAX = 512,       /* calls under way, each with at most one job on the workers; more: TOO_MANY */
+    FS_CHUNK_MAX = 256 << 10, /* bytes of data in a message of ReadFile */
+    FS_MESSAGE_MAX = 1 << 20, /* bytes of data in a message of WriteFile */
+    FS_PENDING_MAX = 2 << 20, /* bytes of a write that wait for the disk before its stream is paused */
+    FS_REQUEST_ID_MAX = 128,
+};
+
+struct bus_publisher;
+struct writing;
+
+struct fs_service {
+    struct sa_loop *loop;
+    struct fs_roots *roots;
+    struct fs_identity *identity;
+    struct fs_records *records;
+    struct bus_publisher *bus;
+    struct writing *writings; /* under way; write_api.c's */
+    size_t n_calls;
+};
+
+/* The service's handlers; api is the struct fs_service. */
+void fs_stat_file(void *api, struct rpc_call *call, const StatFileRequest *req);
+void fs_list_directory(void *api, struct rpc_call *call, const ListDirectoryRequest *req);
+void fs_read_file(void *api, struct rpc_call *call, const ReadFileRequest *req);
+void fs_write_file(void *api, struct rpc_call *call);
+
+/* A call with its place: held from the handler to the end of the last job of the call. */
+struct fs_target {
+    struct fs_service *fs;
+    struct rpc_call *call;
+    const struct fs_root *root;
+    char *path;
+};
+/* Checks root and path and takes a place among FS_CALLS_MAX. ROOT_NOT_FOUND, INVALID_PATH, TOO_MANY. */
+int fs_target_init(struct fs_target *t, struct fs_service *fs, struct rpc_call *call, const char *root,
+                   ProtobufCBinaryData path, sa_error **err);
+void fs_target_fini(struct fs_target *t);
+
+#endif

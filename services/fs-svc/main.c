@@ -1,0 +1,112 @@
+/* fs-svc: files below named roots. The map:
+ *
+ *     main.c        options, start, stop
+ *     roots.c       which directories are offered
+ *     stat_api.c    StatFile, ListDirectory      one job on a worker thread, then the reply
+ *     read_api.c    ReadFile                     a chunk at a time, as the reader takes them
+ *     write_api.c   WriteFile                    the state machine of a write
+ *     records.c     what a crash must not lose, in LMDB (fs_store.proto); recovery at the start
+ *
+ * and what runs on worker threads, blocking, without the lock:
+ *     path.c        resolving a path beneath a root
+ *     identity.c    with the agent user's rights
+ *     info.c dir.c  telling about files
+ *     replace.c     replacing one atomically */
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "adapters/os/log.h"
+#include "services/fs-svc/fs.h"
+#include "services/runtime/service.h"
+
+static const struct service_option options[] = {
+    {"fs-root", SERVICE_OPTION_LIST, NULL, 0, 0,
+     "NAME=DIR[:ro]: offer this directory, and no longer the whole filesystem; may be repeated"},
+    {0},
+};
+
+static const struct file_service_handlers handlers = {
+    .stat_file = fs_stat_file,
+    .list_directory = fs_list_directory,
+    .read_file = fs_read_file,
+    .write_file = fs_write_file,
+};
+
+static void free_parts(struct fs_service *fs)
+{
+    fs_roots_free(fs->roots);
+    fs_identity_free(fs->identity);
+    free(fs);
+}
+
+/* What the services keep for themselves. The data directory itself may hold what agents use. */
+static struct fs_roots *open_roots(struct service *svc, const char *home, sa_error **err)
+{
+    static const char *const own[] = {"session", "process", "fs", "provider", "gateway", "run"};
+    enum { OWN = sizeof own / sizeof *own };
+    cleanup_free char *copy = sa_strdup(service_data_dir(svc));
+    const char *data = dirname(copy);
+    char *private_dirs[OWN + 2] = {0};
+    for (size_t i = 0; i < OWN; i++)
+        private_dirs[i] = sa_format("%s/%s", data, own[i]);
+    private_dirs[OWN] = sa_strdup(service_run_dir(svc));
+    struct fs_roots *roots =
+        fs_roots_new(service_text(svc, "fs-root"), home, (const char *const *)private_dirs, err);
+    for (size_t i = 0; private_dirs[i]; i++)
+        free(private_dirs[i]);
+    return roots;
+}
+
+static int start(struct service *svc, void **ret_state, sa_error **err)
+{
+    struct fs_service *fs = sa_calloc(1, sizeof *fs);
+    fs->loop = service_loop(svc);
+    fs->identity = fs_identity_new(service_agent_user(svc), err);
+    if (fs->identity)
+        fs->roots = open_roots(svc, fs_identity_home(fs->identity), err);
+    if (fs->roots)
+        fs->records =
+            fs_records_open(fs->loop, service_data_dir(svc),
+                            store_durability_of(service_text(svc, "durability")), fs->identity, err);
+    if (fs->records)
+        fs->bus = service_bus(svc, fs_records_epoch(fs->records), err);
+    if (!fs->bus) {
+        if (fs->records) {
+            sa_loop_unlock(fs->loop);
+            fs_records_free(fs->records);
+            sa_loop_lock(fs->loop);
+        }
+        free_parts(fs);
+        return -1;
+    }
+    for (size_t i = 0; i < fs_roots_count(fs->roots); i++) {
+        const struct fs_root *root = fs_roots_at(fs->roots, i);
+        sa_log(SA_LOG_INFO, "fs.root", "name=\"%s\" dir=\"%s\" read_only=%d", root->name, root->dir,
+               root->read_only);
+    }
+    file_service_register(service_rpc(svc), &handlers, fs);
+    service_ready(svc);
+    *ret_state = fs;
+    return 0;
+}
+
+static void stop(void *state)
+{
+    struct fs_service *fs = state;
+    fs_records_free(fs->records);
+    free_parts(fs);
+}
+
+static const struct service_spec spec = {
+    .name = "fs-svc",
+    .summary = "Serves files below named roots over gRPC.",
+    .options = options,
+    .start = start,
+    .stop = stop,
+};
+
+int main(int argc, char **argv)
+{
+    return service_main(&spec, argc, argv);
+}
