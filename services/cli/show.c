@@ -1,0 +1,294 @@
+#include "services/cli/show.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "adapters/json/message.h"
+#include "adapters/os/mem.h"
+
+/* ---- building blocks ---- */
+
+void show_text(FILE *out, const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        /* U+0080 to U+009F are control characters, too: C2 80 to C2 9F. */
+        bool c1 = c == 0xc2 && i + 1 < n && (unsigned char)text[i + 1] < 0xa0;
+        if (c1)
+            i++;
+        fputc(c1 || c == 0x7f || (c < ' ' && c != '\n' && c != '\t') ? '?' : c, out);
+    }
+}
+
+static void show_string(FILE *out, const char *text)
+{
+    show_text(out, text, strlen(text));
+}
+
+const char *show_enum(const ProtobufCEnumDescriptor *d, int value, const char *prefix)
+{
+    static char text[64];
+    const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(d, value);
+    if (!v) {
+        snprintf(text, sizeof text, "%d", value);
+        return text;
+    }
+    size_t skip = !strncmp(v->name, prefix, strlen(prefix)) ? strlen(prefix) : 0;
+    snprintf(text, sizeof text, "%s", v->name + skip);
+    for (char *c = text; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    return text;
+}
+
+/* What the agent sent is JSON, paths and the like are text. */
+static enum json_bytes bytes_form(const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f)
+{
+    (void)d;
+    if (!strcmp(f->name, "agent_json") || !strcmp(f->name, "json"))
+        return JSON_BYTES_JSON;
+    return !strcmp(f->name, "data") ? JSON_BYTES_BASE64 : JSON_BYTES_TEXT;
+}
+
+void show_json(FILE *out, const ProtobufCMessage *m)
+{
+    static const struct json_mapping mapping = {.bytes = bytes_form};
+    cleanup_buf struct sa_buf text = {0};
+    struct json_writer w = json_writer(&text);
+    json_put_message(&w, m, &mapping);
+    fwrite(text.data, 1, text.len, out);
+    fputc('\n', out);
+    fflush(out);
+}
+
+void show_break(struct show *s)
+{
+    if (s->open != SHOW_NOTHING)
+        fputs(s->colour ? "\033[0m\n" : "\n", s->out);
+    s->open = SHOW_NOTHING;
+}
+
+static void show_content(struct show *s, const ContentBlock *c)
+{
+    if (!c)
+        return;
+    if (c->kind_case == CONTENT_BLOCK__KIND_TEXT)
+        show_string(s->out, c->text);
+    else if (c->kind_case == CONTENT_BLOCK__KIND_IMAGE || c->kind_case == CONTENT_BLOCK__KIND_AUDIO)
+        fprintf(s->out, "[%s, %zu bytes]", c->kind_case == CONTENT_BLOCK__KIND_IMAGE ? "picture" : "sound",
+                (c->kind_case == CONTENT_BLOCK__KIND_IMAGE ? c->image : c->audio)->data.len);
+    else if (c->kind_case == CONTENT_BLOCK__KIND_RESOURCE_LINK)
+        show_string(s->out, c->resource_link->uri);
+    else
+        fputs("[content]", s->out);
+}
+
+/* Pieces of one text follow each other without a break. */
+static void show_chunk(struct show *s, enum show_open kind, const ContentChunk *chunk)
+{
+    static const char *const mark[] = {[SHOW_MESSAGE] = "", [SHOW_THOUGHT] = "(thinks) ", [SHOW_USER] = "> "};
+    if (s->open != kind) {
+        show_break(s);
+        if (s->colour && kind == SHOW_THOUGHT)
+            fputs("\033[2m", s->out);
+        fputs(mark[kind], s->out);
+    }
+    show_content(s, chunk->content);
+    s->open = kind;
+}
+
+/* ---- one function per kind that has more than a line ---- */
+
+static void show_tool_call(struct show *s, const ToolCall *t, bool update)
+{
+    fprintf(s->out, "%s ", update ? " ..." : "tool");
+    show_string(s->out, *t->title ? t->title : t->tool_call_id);
+    if (t->status != TOOL_CALL_STATUS_UNSPECIFIED)
+        fprintf(s->out, ": %s",
+                show_enum(&tool_call_status__descriptor, (int)t->status, "TOOL_CALL_STATUS_"));
+    for (size_t i = 0; i < t->n_locations; i++) {
+        fputs(i ? ", " : " ", s->out);
+        show_text(s->out, (const char *)t->locations[i]->path.data, t->locations[i]->path.len);
+    }
+}
+
+static void show_permission(struct show *s, const PermissionRequested *p)
+{
+    fputs("MAY IT? ", s->out);
+    show_string(s->out, p->tool_call ? p->tool_call->title : "");
+    fprintf(s->out, " (permission %s)", p->permission_id);
+    for (size_t i = 0; i < p->n_options; i++) {
+        fprintf(s->out, "\n    %zu  ", i + 1);
+        show_string(s->out, p->options[i]->name);
+        fputs("  [", s->out);
+        show_string(s->out, p->options[i]->option_id);
+        fputc(']', s->out);
+    }
+}
+
+static void show_resolved(struct show *s, const PermissionResolved *p)
+{
+    fprintf(s->out, "permission %s: %s ", p->permission_id,
+            show_enum(&permission_outcome__descriptor, (int)p->outcome, "PERMISSION_OUTCOME_"));
+    show_string(s->out, p->option_id);
+    if (*p->author) {
+        fputs(" by ", s->out);
+        show_string(s->out, p->author);
+    }
+}
+
+static void show_plan(struct show *s, const Plan *p)
+{
+    fputs("plan", s->out);
+    for (size_t i = 0; i < p->n_entries; i++) {
+        fprintf(s->out, "\n    [%c] ",
+                !strcmp(p->entries[i]->status, "completed")     ? 'x'
+                : !strcmp(p->entries[i]->status, "in_progress") ? '>'
+                                                                : ' ');
+        show_string(s->out, p->entries[i]->content);
+    }
+}
+
+static void show_turn_ended(struct show *s, const TurnEnded *t)
+{
+    fprintf(s->out, "turn ended: %s",
+            show_enum(&stop_reason__descriptor, (int)t->stop_reason, "STOP_REASON_"));
+    if (*t->message) {
+        fputs(": ", s->out);
+        show_string(s->out, t->message);
+    }
+    fprintf(s->out, " (%" PRIu64 ".%" PRIu64 " s)", t->duration_ms / 1000, t->duration_ms % 1000 / 100);
+}
+
+static void show_state(struct show *s, const SessionStateChanged *c)
+{
+    fprintf(s->out, "session %s", show_enum(&session_state__descriptor, (int)c->state, "SESSION_STATE_"));
+    if (*c->reason) {
+        fputs(": ", s->out);
+        show_string(s->out, c->reason);
+    }
+    if (*c->message) {
+        fputs(": ", s->out);
+        show_string(s->out, c->message);
+    }
+}
+
+static void show_prompt(struct show *s, const PromptAccepted *p)
+{
+    fputs("> ", s->out);
+    for (size_t i = 0; i < p->n_content; i++)
+        show_content(s, p->content[i]);
+    if (*p->author) {
+        fputs("   (", s->out);
+        show_string(s->out, p->author);
+        fputc(')', s->out);
+    }
+}
+
+static void show_usage(struct show *s, const Usage *u)
+{
+    fputs("usage", s->out);
+    if (u->_used_tokens_case)
+        fprintf(s->out, " %" PRIu64 " tokens", u->used_tokens);
+    if (u->_window_tokens_case)
+        fprintf(s->out, " of %" PRIu64, u->window_tokens);
+    if (u->_cost_case) {
+        fprintf(s->out, ", cost %.4f ", u->cost);
+        show_string(s->out, u->currency);
+    }
+}
+
+static void show_line(struct show *s, const Event *e)
+{
+    switch (e->kind_case) {
+    case EVENT__KIND_STATE_CHANGED:
+        show_state(s, e->state_changed);
+        break;
+    case EVENT__KIND_PROMPT_ACCEPTED:
+        show_prompt(s, e->prompt_accepted);
+        break;
+    case EVENT__KIND_TURN_STARTED:
+        fprintf(s->out, "turn %" PRIu64, e->turn);
+        break;
+    case EVENT__KIND_TURN_ENDED:
+        show_turn_ended(s, e->turn_ended);
+        break;
+    case EVENT__KIND_TOOL_CALL:
+        show_tool_call(s, e->tool_call, false);
+        break;
+    case EVENT__KIND_TOOL_CALL_UPDATE:
+        show_tool_call(s, e->tool_call_update, true);
+        break;
+    case EVENT__KIND_PLAN:
+        show_plan(s, e->plan);
+        break;
+    case EVENT__KIND_USAGE:
+        show_usage(s, e->usage);
+        break;
+    case EVENT__KIND_MODE_CHANGED:
+        fputs("mode ", s->out);
+        show_string(s->out, e->mode_changed->mode_id);
+        break;
+    case EVENT__KIND_CONFIG_CHANGED:
+        fputs("configuration changed", s->out);
+        break;
+    case EVENT__KIND_PERMISSION_REQUESTED:
+        show_permission(s, e->permission_requested);
+        break;
+    case EVENT__KIND_PERMISSION_RESOLVED:
+        show_resolved(s, e->permission_resolved);
+        break;
+    case EVENT__KIND_AGENT_LOG:
+        fputs("log ", s->out);
+        show_string(s->out, e->agent_log->text);
+        break;
+    case EVENT__KIND_ERROR:
+        fputs("ERROR ", s->out);
+        show_string(s->out, e->error->message);
+        break;
+    case EVENT__KIND_QUIET:
+        fprintf(s->out, "(nothing heard for %" PRIu64 " s)", e->quiet->silent_ms / 1000);
+        break;
+    case EVENT__KIND_RESTORED:
+        fprintf(s->out, "taken up by a new agent process: %s",
+                show_enum(&restore_method__descriptor, (int)e->restored->method, "RESTORE_METHOD_"));
+        break;
+    case EVENT__KIND_FILE_ACCESS:
+        fprintf(s->out, "file %s ", e->file_access->written ? "written" : "read");
+        show_text(s->out, (const char *)e->file_access->path.data, e->file_access->path.len);
+        if (*e->file_access->error_reason)
+            fprintf(s->out, ": %s", e->file_access->error_reason);
+        break;
+    case EVENT__KIND_UNKNOWN:
+        fputs("(", s->out);
+        show_string(s->out, e->unknown->name);
+        fputs(")", s->out);
+        break;
+    default:
+        fputs("(an event of a newer kind)", s->out);
+    }
+}
+
+void show_event(struct show *s, const Event *e)
+{
+    if (s->json) {
+        show_json(s->out, &e->base);
+        return;
+    }
+    if (s->numbers) {
+        show_break(s);
+        fprintf(s->out, "%6" PRIu64 "  ", e->seq);
+    }
+    if (e->kind_case == EVENT__KIND_AGENT_MESSAGE_CHUNK) {
+        show_chunk(s, SHOW_MESSAGE, e->agent_message_chunk);
+    } else if (e->kind_case == EVENT__KIND_AGENT_THOUGHT_CHUNK) {
+        show_chunk(s, SHOW_THOUGHT, e->agent_thought_chunk);
+    } else if (e->kind_case == EVENT__KIND_USER_MESSAGE_CHUNK) {
+        show_chunk(s, SHOW_USER, e->user_message_chunk);
+    } else {
+        show_break(s);
+        show_line(s, e);
+        fputc('\n', s->out);
+    }
+    fflush(s->out);
+}

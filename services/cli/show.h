@@ -1,0 +1,33 @@
+/* Events for people, and anything as JSON. What agents say is printed without control characters: it cannot
+ * move the cursor, change the title or type into the terminal. */
+#ifndef SERVICES_CLI_SHOW_H_
+#define SERVICES_CLI_SHOW_H_
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "sandboxagent/session/v1/event.rpc.h"
+
+enum show_open { SHOW_NOTHING, SHOW_MESSAGE, SHOW_THOUGHT, SHOW_USER };
+
+/* Zero but for `out` at the start. */
+struct show {
+    FILE *out;
+    bool json;           /* one JSON object a line */
+    bool colour;         /* escape sequences of our own */
+    bool numbers;        /* seq before each event; then chunks are not joined */
+    enum show_open open; /* the text that the cursor stands behind */
+};
+
+void show_event(struct show *s, const Event *e);
+/* Ends a line that chunks of text have left open. */
+void show_break(struct show *s);
+/* One line of JSON. */
+void show_json(FILE *out, const ProtobufCMessage *m);
+/* Text from elsewhere: bytes that could control the terminal become '?'; newline and tab stay. */
+void show_text(FILE *out, const char *text, size_t n);
+/* "end_turn" for STOP_REASON_END_TURN, given the prefix "STOP_REASON_". Valid until the next call. */
+const char *show_enum(const ProtobufCEnumDescriptor *d, int value, const char *prefix);
+
+#endif
