@@ -70,6 +70,7 @@ struct service {
     struct peer peers[PEERS_MAX];
     int n_peers;
     void *state;
+    bool ready, listening;
     bool draining;
     bool degraded;
     int exit_code;
@@ -160,11 +161,21 @@ struct rpc_channel *service_peer(struct service *svc, const char *name)
     return p->channel;
 }
 
+/* Once, when both are true: it wants to serve and it listens. */
+static void log_ready(struct service *svc)
+{
+    if (svc->ready && svc->listening)
+        sa_log(SA_LOG_INFO, "service.ready", "pid=%d", (int)getpid());
+}
+
 void service_ready(struct service *svc)
 {
+    if (svc->ready)
+        return;
     rpc_server_set_serving(svc->server, NULL, !svc->draining);
     rpc_server_set_serving(svc->server, SERVICE_DEPENDENCIES, !svc->draining && !svc->degraded);
-    sa_log(SA_LOG_INFO, "service.ready", "pid=%d", (int)getpid());
+    svc->ready = true;
+    log_ready(svc);
 }
 
 void service_degraded(struct service *svc, const char *message)
@@ -378,6 +389,10 @@ static int begin(struct service *svc, sa_error **err)
         return -1;
     }
     rpc_server_start(svc->server);
+    sa_loop_lock(svc->loop);
+    svc->listening = true;
+    log_ready(svc);
+    sa_loop_unlock(svc->loop);
     return 0;
 }
 
