@@ -7,6 +7,7 @@
 
 int cli_server(int argc, char **argv);
 int cli_supervise(int argc, char **argv);
+int cli_health(int argc, char **argv);
 int cli_install(int argc, char **argv);
 int cli_prompt(int argc, char **argv);
 int cli_sessions(int argc, char **argv);

@@ -16,6 +16,7 @@ static const struct verb {
 } verbs[] = {
     {"server", cli_server, "start all services and keep them running"},
     {"supervise", cli_supervise, "keep one command running, as process 1 of a container"},
+    {"health", cli_health, "ask one service of this machine whether it serves"},
     {"install", cli_install, "install a coding agent"},
     {"agents", cli_agents, "which agents there are"},
     {"prompt", cli_prompt, "ask an agent and show what it does"},

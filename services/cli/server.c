@@ -42,6 +42,7 @@ static const struct service_option server_options[] = {
     {"data-dir", SERVICE_OPTION_TEXT, NULL, 0, 0, "what is kept; else ~/.local/share/sandbox-agent"},
     {"run-dir", SERVICE_OPTION_TEXT, NULL, 0, 0, "sockets of the services; else <data-dir>/run"},
     {"redis", SERVICE_OPTION_TEXT, NULL, 0, 0, "presence through redis://host:port; else in memory"},
+    {"allow-host", SERVICE_OPTION_LIST, NULL, 0, 0, "a name by which browsers may call the gateway"},
     {"grpc-host", SERVICE_OPTION_TEXT, "127.0.0.1", 0, 0, "address of gRPC"},
     {"grpc-port", SERVICE_OPTION_UINT, "7400", 1, 65531, "session, process, fs, provider are on +1 to +4"},
     {"agent-user", SERVICE_OPTION_TEXT, NULL, 0, 0,
@@ -140,13 +141,13 @@ static int open_directories(struct server *s, sa_error **err)
     cleanup_free char *wanted = data ? sa_strdup(data) : cli_default_data_dir();
     /* Other users may pass through it to the agents; what is private below it is closed itself. */
     if (sa_mkdirs(wanted, 0711, err) < 0)
-        return sa_wrap(err, "data directory");
+        return -1;
     s->data_dir = realpath(wanted, NULL);
     if (!s->data_dir)
         return sa_fail_errno(err, errno, "data directory `%s`", wanted);
     s->lock = sa_lock_dir(s->data_dir, err);
     if (s->lock < 0)
-        return sa_wrap(err, "data directory");
+        return -1;
     s->run_dir = run ? sa_strdup(run) : sa_format("%s/run", s->data_dir);
     s->agents_dir = agents ? sa_strdup(agents) : sa_format("%s/agents", s->data_dir);
     if (sa_mkdirs(s->run_dir, 0700, err) < 0 || sa_mkdirs(s->agents_dir, 0755, err) < 0)
@@ -227,8 +228,15 @@ static void add(struct words *w, const char *option, const char *value)
 static void pass_on(const struct server *s, struct words *w, const char *name)
 {
     cleanup_free char *option = sa_format("--%s", name);
-    if (text(s, name))
+    if (options_given(s->options, name))
         add(w, option, text(s, name));
+}
+
+static void pass_list(const struct server *s, struct words *w, const char *name)
+{
+    cleanup_free char *option = sa_format("--%s", name), *lines = sa_strdup(text(s, name));
+    for (char *rest = lines, *line; rest && (line = strsep(&rest, "\n"));)
+        add(w, option, line);
 }
 
 static void describe_service(const struct server *s, int i, struct words *w)
@@ -237,7 +245,6 @@ static void describe_service(const struct server *s, int i, struct words *w)
                                          "durability", "log-level", "bus-drop-percent"};
     const char *name = service_table[i].name;
     cleanup_free char *program = sa_format("%s-svc", name), *path = cli_sibling(program);
-    cleanup_free char *http = address_of(text(s, "host"), (unsigned)options_uint(s->options, "port"));
     add(w, path, NULL);
     add(w, "--data-dir", s->data_dir);
     add(w, "--run-dir", s->run_dir);
@@ -255,8 +262,13 @@ static void describe_service(const struct server *s, int i, struct words *w)
     }
     for (size_t c = 0; c < sizeof common / sizeof *common; c++)
         pass_on(s, w, common[c]);
-    if (!strcmp(name, "gateway"))
-        add(w, "--http", http);
+    if (!strcmp(name, "gateway")) {
+        char port[8];
+        snprintf(port, sizeof port, "%u", (unsigned)options_uint(s->options, "port"));
+        add(w, "--host", text(s, "host"));
+        add(w, "--port", port);
+        pass_list(s, w, "allow-host");
+    }
     if (!strcmp(name, "session")) {
         add(w, "--agents-dir", s->agents_dir);
         pass_on(s, w, "redis");
