@@ -179,7 +179,7 @@ static void add_send(struct rpc_call *call, struct send *s)
     if (b) {
         call->out = b;
         s->ops[s->n] = (grpc_op){.op = GRPC_OP_SEND_MESSAGE};
-        s->ops[s->n].flags = call->outbox.count ? GRPC_WRITE_BUFFER_HINT : 0;
+        /* Never GRPC_WRITE_BUFFER_HINT: with it a stream that waits for its window can stall for good. */
         s->ops[s->n++].data.send_message.send_message = b;
     }
     if (last) {

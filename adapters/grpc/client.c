@@ -392,7 +392,6 @@ static void flush(struct rpc_request *r)
     if (b) {
         r->out = b;
         ops[n].op = GRPC_OP_SEND_MESSAGE;
-        ops[n].flags = r->outbox.count ? GRPC_WRITE_BUFFER_HINT : 0;
         ops[n++].data.send_message.send_message = b;
     }
     if (r->close_send && !r->outbox.count) {
