@@ -373,6 +373,13 @@ struct rpc_request *request_open(struct rpc_channel *ch, const struct rpc_method
     return r;
 }
 
+struct rpc_request *rpc_unary(struct rpc_channel *ch, const struct rpc_method *method,
+                              const ProtobufCMessage *req, const struct rpc_call_options *opt,
+                              void (*done)(void *user, const void *res, const sa_error *err), void *user)
+{
+    return rpc_gen_call(ch, method, req, opt, done, user);
+}
+
 struct rpc_request *rpc_gen_open(struct rpc_channel *ch, const struct rpc_method *method,
                                  const ProtobufCMessage *req, const struct rpc_call_options *opt,
                                  const struct rpc_gen_client *ev, void *user)

@@ -226,6 +226,12 @@ void rpc_abandon(struct rpc_request *r);
 /* No more messages from us (client and bidi streams). */
 void rpc_close_send(struct rpc_request *r);
 
+/* Calls a unary method by its description, for a gateway that maps another protocol to any of them. req and res
+ * are of the method's input and output type. */
+struct rpc_request *rpc_unary(struct rpc_channel *ch, const struct rpc_method *method,
+                              const ProtobufCMessage *req, const struct rpc_call_options *opt,
+                              void (*done)(void *user, const void *res, const sa_error *err), void *user);
+
 /* ---- blocking form: for the command line and tests. Without the lock, one thread per stream. ---- */
 
 struct rpc_stream;
