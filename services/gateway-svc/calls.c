@@ -1,0 +1,162 @@
+/* Unary methods as JSON. One function serves them all: the route names the method, the descriptors say what
+ * fits. */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "sandboxagent/presence/v1/presence_service.rpc.h"
+#include "sandboxagent/session/v1/agent_service.rpc.h"
+#include "sandboxagent/session/v1/permission_service.rpc.h"
+#include "sandboxagent/session/v1/session_service.rpc.h"
+#include "services/gateway-svc/gateway.h"
+
+/* Bytes that are JSON or, mostly, text: paths and environment. */
+static enum json_bytes bytes_form(const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f)
+{
+    static const char *const text[] = {"cwd", "path", "name", "value"};
+    (void)d;
+    if (strcmp(f->name, "agent_json") == 0 || strcmp(f->name, "json") == 0)
+        return JSON_BYTES_JSON;
+    for (size_t i = 0; i < sizeof(text) / sizeof(*text); i++)
+        if (strcmp(f->name, text[i]) == 0)
+            return JSON_BYTES_TEXT;
+    return JSON_BYTES_BASE64;
+}
+
+const struct json_mapping gateway_answer_json = {.defaults = true, .bytes = bytes_form};
+const struct json_mapping gateway_event_json = {.defaults = false, .bytes = bytes_form};
+
+static const struct rpc_method *method_of(const char *path)
+{
+    static const struct rpc_service *const services[] = {&session_service, &permission_service,
+                                                         &agent_service, &presence_service};
+    for (size_t i = 0; i < sizeof(services) / sizeof(*services); i++)
+        for (size_t k = 0; k < services[i]->n_methods; k++)
+            if (strcmp(services[i]->methods[k].path, path) == 0)
+                return &services[i]->methods[k];
+    return NULL;
+}
+
+void calls_check_routes(const struct route *table)
+{
+    for (const struct route *r = table; r->method; r++)
+        if (r->rpc && !method_of(r->rpc))
+            abort();
+}
+
+struct rpc_call_options calls_options(const struct exchange *x)
+{
+    return (struct rpc_call_options){
+        .deadline_ms = GATEWAY_CALL_MS, .wait_for_ready = true, .principal = x->principal};
+}
+
+/* ---- the request ---- */
+
+struct fields {
+    struct exchange *x;
+    ProtobufCMessage *message;
+    sa_error **err;
+};
+
+static int set_from_query(void *user, const char *name, const char *value)
+{
+    struct fields *f = user;
+    return json_set_field(http_arena(f->x->http), f->message, name, value, &gateway_answer_json, f->err);
+}
+
+static ProtobufCMessage *read_body(struct exchange *x, const struct rpc_method *method, sa_error **err)
+{
+    size_t n;
+    const void *body = http_body(x->http, &n);
+    struct json v;
+    if (n == 0)
+        body = "{}", n = 2;
+    if (json_check(body, n, &v, err) < 0)
+        return NULL;
+    return json_read_message(http_arena(x->http), v, method->input, &gateway_answer_json, err);
+}
+
+static ProtobufCMessage *read_request(struct exchange *x, const struct rpc_method *method, sa_error **err)
+{
+    struct sa_arena *a = http_arena(x->http);
+    ProtobufCMessage *m = read_body(x, method, err);
+    if (!m)
+        return NULL;
+    struct fields f = {x, m, err};
+    if (http_query_each(x->http, set_from_query, &f) < 0) {
+        if (err && !*err)
+            sa_fail(err, SA_INVALID_REQUEST, "the query is not percent-encoded UTF-8");
+        return NULL;
+    }
+    for (size_t i = 0; i < x->n_params; i++) {
+        const struct route_param *p = &x->params[i];
+        cleanup_free char *name = sa_strndup(p->name, p->name_len);
+        if (json_set_field(a, m, name, p->value, &gateway_answer_json, err) < 0)
+            return NULL;
+    }
+    if (protobuf_c_message_get_packed_size(m) > GATEWAY_MESSAGE_MAX) {
+        sa_fail(err, SA_MESSAGE_TOO_LARGE, "the request is larger than %d bytes", GATEWAY_MESSAGE_MAX);
+        return NULL;
+    }
+    return m;
+}
+
+/* A page of another site can send a body without asking only as one of three types, none of them this one. */
+static bool is_json(const struct http_request *r)
+{
+    size_t n;
+    const char *type = http_header(r, "Content-Type");
+    http_body(r, &n);
+    if (n == 0)
+        return true;
+    if (!type || strncasecmp(type, "application/json", 16) != 0)
+        return false;
+    return strchr("; \t", type[16]) != NULL; /* also the end */
+}
+
+/* ---- the answer ---- */
+
+static void on_done(void *user, const void *res, const sa_error *err)
+{
+    static const char *const headers[] = {"Cache-Control", "no-store", NULL};
+    struct exchange *x = user;
+    x->state = NULL;
+    if (err) {
+        problem_reply(x->http, sa_error_copy(err));
+        return;
+    }
+    unsigned status = x->route->status ? x->route->status : 200;
+    if (status == 204) {
+        http_reply(x->http, 204, NULL, NULL, 0, headers);
+        return;
+    }
+    cleanup_buf struct sa_buf body = {0};
+    struct json_writer w = json_writer(&body);
+    bool events = strcmp(((const ProtobufCMessage *)res)->descriptor->short_name, "ListEventsResponse") == 0;
+    json_put_message(&w, res, events ? &gateway_event_json : &gateway_answer_json);
+    sa_buf_add(&body, "\n", 1);
+    http_reply(x->http, status, "application/json", body.data, body.len, headers);
+}
+
+static void abandon(struct exchange *x)
+{
+    rpc_abandon(x->state);
+}
+
+void calls_unary(struct exchange *x)
+{
+    cleanup_error sa_error *err = NULL;
+    const struct rpc_method *method = method_of(x->route->rpc);
+    if (!is_json(x->http)) {
+        problem_media_type(x->http, "application/json");
+        return;
+    }
+    ProtobufCMessage *req = read_request(x, method, &err);
+    if (!req) {
+        problem_reply(x->http, steal_pointer(&err));
+        return;
+    }
+    struct rpc_call_options opt = calls_options(x);
+    x->abandon = abandon;
+    x->state = rpc_unary(x->gw->session, method, req, &opt, on_done, x);
+}
