@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 
 #include "adapters/os/clock.h"
+#include "adapters/os/file.h"
 #include "adapters/os/log.h"
 #include "services/gateway-svc/events.h"
 #include "services/gateway-svc/gateway.h"
@@ -47,27 +48,30 @@ static const struct route routes[] = {
     {"GET", "/ui/*", static_file, .open = true},
     {"GET", "/v1/health", health, .open = true},
 
-    {"GET", "/v1/agents", calls_unary, AGENT "ListAgents"},
+    {"GET", "/v1/agents", calls_unary, .rpc = AGENT "ListAgents"},
 
-    {"GET", "/v1/sessions", calls_unary, SESSION "ListSessions"},
-    {"POST", "/v1/sessions", calls_unary, SESSION "CreateSession", 201, .body_max = GATEWAY_BODY_MAX},
-    {"GET", "/v1/sessions/{sessionId}", calls_unary, SESSION "GetSession"},
-    {"DELETE", "/v1/sessions/{sessionId}", calls_unary, SESSION "DestroySession", 204},
-    {"GET", "/v1/sessions/{sessionId}/events", sse_events, SESSION "ListEvents"},
-    {"POST", "/v1/sessions/{sessionId}/prompts", calls_unary, SESSION "SendPrompt", 202,
+    {"GET", "/v1/sessions", calls_unary, .rpc = SESSION "ListSessions"},
+    {"POST", "/v1/sessions", calls_unary, .rpc = SESSION "CreateSession", .status = 201,
      .body_max = GATEWAY_BODY_MAX},
-    {"POST", "/v1/sessions/{sessionId}/cancel", calls_unary, SESSION "CancelTurn", .body_max = 4096},
+    {"GET", "/v1/sessions/{sessionId}", calls_unary, .rpc = SESSION "GetSession"},
+    {"DELETE", "/v1/sessions/{sessionId}", calls_unary, .rpc = SESSION "DestroySession", .status = 204},
+    {"GET", "/v1/sessions/{sessionId}/events", sse_events, .rpc = SESSION "ListEvents"},
+    {"POST", "/v1/sessions/{sessionId}/prompts", calls_unary, .rpc = SESSION "SendPrompt", .status = 202,
+     .body_max = GATEWAY_BODY_MAX},
+    {"POST", "/v1/sessions/{sessionId}/cancel", calls_unary, .rpc = SESSION "CancelTurn", .body_max = 4096},
 
-    {"GET", "/v1/permissions", calls_unary, PERMISSION "ListPermissions"},
-    {"GET", "/v1/sessions/{sessionId}/permissions", calls_unary, PERMISSION "ListPermissions"},
+    {"GET", "/v1/permissions", calls_unary, .rpc = PERMISSION "ListPermissions"},
+    {"GET", "/v1/sessions/{sessionId}/permissions", calls_unary, .rpc = PERMISSION "ListPermissions"},
     {"POST", "/v1/sessions/{sessionId}/permissions/{permissionId}/answer", calls_unary,
-     PERMISSION "AnswerPermission", .body_max = 4096},
+     .rpc = PERMISSION "AnswerPermission", .body_max = 4096},
 
-    {"GET", "/v1/sessions/{sessionId}/members", calls_unary, PRESENCE "ListPresence"},
-    {"POST", "/v1/sessions/{sessionId}/members", calls_unary, PRESENCE "JoinSession", 201, .body_max = 4096},
-    {"PATCH", "/v1/sessions/{sessionId}/members/{memberId}", calls_unary, PRESENCE "KeepPresence",
+    {"GET", "/v1/sessions/{sessionId}/members", calls_unary, .rpc = PRESENCE "ListPresence"},
+    {"POST", "/v1/sessions/{sessionId}/members", calls_unary, .rpc = PRESENCE "JoinSession", .status = 201,
      .body_max = 4096},
-    {"DELETE", "/v1/sessions/{sessionId}/members/{memberId}", calls_unary, PRESENCE "LeaveSession", 204},
+    {"PATCH", "/v1/sessions/{sessionId}/members/{memberId}", calls_unary, .rpc = PRESENCE "KeepPresence",
+     .body_max = 4096},
+    {"DELETE", "/v1/sessions/{sessionId}/members/{memberId}", calls_unary, .rpc = PRESENCE "LeaveSession",
+     .status = 204},
     {0},
 };
 
