@@ -331,26 +331,51 @@ static void tell(void *user, const sa_error *err)
         _exit(1);
 }
 
-/* Writes for ever and tells each number that was committed. */
-static void write_until_killed(struct fixture *f, enum store_durability d, uint64_t from)
+/* The program with arguments: writes for ever and tells each number that was committed. */
+static void write_until_killed(const char *dir, enum store_durability d, uint64_t from)
 {
-    f->loop = sa_loop_new(NULL);
-    f->store = open_store(f, d, 0, tables, NULL);
-    for (uint64_t seq = from;; seq++) {
-        sa_loop_lock(f->loop);
+    struct fixture f = {0};
+    strcpy(f.dir, dir);
+    pthread_mutex_init(&f.mutex, NULL);
+    pthread_cond_init(&f.cond, NULL);
+    f.loop = sa_loop_new(NULL);
+    f.store = open_store(&f, d, 0, tables, NULL);
+    tell_fd = STDOUT_FILENO;
+    for (uint64_t seq = from; f.store; seq++) {
+        sa_loop_lock(f.loop);
         struct store_set *set = store_set_new();
         put_head(set, key_of(1, seq), seq);
         put_head(set, key_of(2, 0), seq); /* the head, in the same set */
-        store_commit(f->store, set, tell, (void *)(uintptr_t)seq, NULL);
+        store_commit(f.store, set, tell, (void *)(uintptr_t)seq, NULL);
         struct store_stats stats;
-        store_stats(f->store, &stats);
-        sa_loop_unlock(f->loop);
+        store_stats(f.store, &stats);
+        sa_loop_unlock(f.loop);
         while (stats.queued_sets > 100) {
-            sa_loop_lock(f->loop);
-            store_stats(f->store, &stats);
-            sa_loop_unlock(f->loop);
+            sa_loop_lock(f.loop);
+            store_stats(f.store, &stats);
+            sa_loop_unlock(f.loop);
         }
     }
+}
+
+static pid_t start_writer(const char *dir, enum store_durability d, uint64_t from, int *ret_fd)
+{
+    int fds[2];
+    char mode[24], first[24];
+    snprintf(mode, sizeof mode, "%d", (int)d);
+    snprintf(first, sizeof first, "%llu", (unsigned long long)from);
+    assert_int_equal(pipe(fds), 0);
+    pid_t pid = fork();
+    if (!pid) {
+        dup2(fds[1], STDOUT_FILENO);
+        close(fds[0]);
+        close(fds[1]);
+        execl("/proc/self/exe", "store_test", dir, mode, first, NULL);
+        _exit(127);
+    }
+    close(fds[1]);
+    *ret_fd = fds[0];
+    return pid;
 }
 
 static void what_was_told_is_there_after_kill_9(void **state)
@@ -361,23 +386,15 @@ static void what_was_told_is_there_after_kill_9(void **state)
         enum store_durability d = (enum store_durability)(round % 3);
         store_free(f->store);
         f->store = NULL;
-        int fds[2];
-        assert_int_equal(pipe(fds), 0);
-        pid_t pid = fork();
-        if (!pid) {
-            struct fixture child = *f;
-            tell_fd = fds[1];
-            write_until_killed(&child, d, told + 1);
-            _exit(0);
-        }
-        close(fds[1]);
+        int fd;
+        pid_t pid = start_writer(f->dir, d, told + 1, &fd);
         uint64_t seq = 0;
-        for (int i = 0; i < 50 + 37 * round && read(fds[0], &seq, sizeof seq) == (ssize_t)sizeof seq; i++)
+        for (int i = 0; i < 50 + 37 * round && read(fd, &seq, sizeof seq) == (ssize_t)sizeof seq; i++)
             told = seq;
         kill(pid, SIGKILL);
-        while (read(fds[0], &seq, sizeof seq) == (ssize_t)sizeof seq)
+        while (read(fd, &seq, sizeof seq) == (ssize_t)sizeof seq)
             told = seq;
-        close(fds[0]);
+        close(fd);
         waitpid(pid, NULL, 0);
         reopen(f, STORE_NOMETASYNC, 0);
         int64_t head = stored(f, 2, 0);
@@ -389,8 +406,10 @@ static void what_was_told_is_there_after_kill_9(void **state)
     }
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 4)
+        write_until_killed(argv[1], (enum store_durability)atoi(argv[2]), strtoull(argv[3], NULL, 10));
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         T(what_was_told_can_be_read_and_survives_reopening),
