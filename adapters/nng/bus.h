@@ -56,6 +56,7 @@ void bus_publish(struct bus_publisher *p, const char *topic, const char *stream_
 
 struct bus_publisher_stats {
     uint64_t published, dropped_on_purpose, payloads_omitted, beats;
+    uint64_t refused; /* a topic or number that is not allowed: a mistake of the caller */
 };
 void bus_publisher_stats(const struct bus_publisher *p, struct bus_publisher_stats *ret);
 

@@ -170,6 +170,7 @@ void sa_loop_run(struct sa_loop *loop)
     loop->running = true;
     ev_run(loop->ev, 0);
     loop->running = false;
+    loop->stopping = false; /* it may be run again */
     release(loop);
 }
 
