@@ -28,9 +28,20 @@ static struct service_entry *find(const struct rpc_server *s, const char *name)
     return NULL;
 }
 
+static struct health_name *find_name(const struct rpc_server *s, const char *name)
+{
+    for (struct health_name *n = s->health_names; n; n = n->next)
+        if (!strcmp(n->name, name))
+            return n;
+    return NULL;
+}
+
 static Status status(const struct rpc_server *s, const char *name)
 {
     const struct service_entry *e = find(s, name);
+    const struct health_name *n = find_name(s, name);
+    if (n)
+        return s->serving && n->serving ? SERVING : NOT_SERVING;
     if (*name && !e)
         return SERVICE_UNKNOWN;
     return s->serving && (!e || e->serving) ? SERVING : NOT_SERVING;
@@ -117,10 +128,29 @@ void health_drain(struct rpc_server *s)
 
 void rpc_server_set_serving(struct rpc_server *s, const char *service, bool serving)
 {
-    struct service_entry *e = service && *service ? find(s, service) : NULL;
-    if (e)
-        e->serving = serving;
-    else if (!service || !*service)
+    bool whole = !service || !*service;
+    struct service_entry *e = whole ? NULL : find(s, service);
+    struct health_name *n = whole || e ? NULL : find_name(s, service);
+    if (whole) {
         s->serving = serving && !s->draining;
+    } else if (e) {
+        e->serving = serving;
+    } else {
+        if (!n) {
+            n = sa_calloc(1, sizeof *n);
+            *n = (struct health_name){.name = sa_strdup(service), .next = s->health_names};
+            s->health_names = n;
+        }
+        n->serving = serving;
+    }
     health_changed(s);
+}
+
+void health_free(struct rpc_server *s)
+{
+    for (struct health_name *n; (n = s->health_names);) {
+        s->health_names = n->next;
+        free(n->name);
+        free(n);
+    }
 }

@@ -101,6 +101,13 @@ struct service_entry {
     struct service_entry *next;
 };
 
+/* Something whose health is told though it is no service. */
+struct health_name {
+    char *name;
+    bool serving;
+    struct health_name *next;
+};
+
 struct trailer {
     const char *key, *value;
 };
@@ -158,6 +165,7 @@ struct rpc_server {
     struct route *routes;
     struct route unknown;
     struct service_entry *services;
+    struct health_name *health_names;
     struct rpc_call *live; /* calls whose peer is there */
     size_t n_live, n_accepts;
     struct deadline_queue by_default, by_cap;
@@ -198,6 +206,7 @@ grpc_channel_credentials *connect_credentials(const struct rpc_tls *tls);
 void health_add(struct rpc_server *s);
 void health_changed(struct rpc_server *s);
 void health_drain(struct rpc_server *s);
+void health_free(struct rpc_server *s);
 void reflection_add(struct rpc_server *s);
 
 /* client.c */

@@ -128,7 +128,8 @@ struct rpc_server *rpc_server_new(struct rpc_runtime *rt, const struct rpc_serve
 void rpc_server_add(struct rpc_server *s, const struct rpc_service *service, const void *handlers, void *api);
 /* grpc.health.v1 and server reflection (v1 and v1alpha) for all services added so far and later. */
 void rpc_server_add_standard(struct rpc_server *s);
-/* service NULL: the whole server. Watchers are told. Starts as NOT_SERVING for "" until the first call. */
+/* service NULL: the whole server, which starts as NOT_SERVING until the first call. Another name than that of
+ * an added service is told, too: of something that the server needs, for instance. Watchers are told. */
 void rpc_server_set_serving(struct rpc_server *s, const char *service, bool serving);
 /* address: "unix:/path" or "host:port" (port 0: any). Plain text is refused off loopback and unix sockets.
  * tls NULL: plain. *ret_port (may be NULL) gets the bound port. ADDRESS_IN_USE names the address.
@@ -226,8 +227,8 @@ void rpc_abandon(struct rpc_request *r);
 /* No more messages from us (client and bidi streams). */
 void rpc_close_send(struct rpc_request *r);
 
-/* Calls a unary method by its description, for a gateway that maps another protocol to any of them. req and res
- * are of the method's input and output type. */
+/* Calls a unary method by its description, for a gateway that maps another protocol to any of them. req and
+ * res are of the method's input and output type. */
 struct rpc_request *rpc_unary(struct rpc_channel *ch, const struct rpc_method *method,
                               const ProtobufCMessage *req, const struct rpc_call_options *opt,
                               void (*done)(void *user, const void *res, const sa_error *err), void *user);

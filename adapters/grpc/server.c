@@ -333,6 +333,7 @@ void rpc_server_free(struct rpc_server *s)
         next = e->next;
         free(e);
     }
+    health_free(s);
     pthread_mutex_destroy(&s->gone_lock);
     pthread_cond_destroy(&s->gone_cond);
     free(s);

@@ -1,5 +1,6 @@
 /* The smallest service, for the tests of the runtime: it tells each caller who it is, and holds the answer to
- * a caller that asks so (metadata `x-hold`) until it drains. */
+ * a caller that asks so (metadata `x-hold`) until it drains. `x-degraded: why` and `x-degraded:` make it
+ * unwell and well. */
 #include <stdlib.h>
 
 #include "sandboxagent/session/v1/agent_service.rpc.h"
@@ -24,6 +25,9 @@ static void list_agents(void *api, struct rpc_call *call, const ListAgentsReques
 {
     struct example *e = api;
     (void)req;
+    const char *degraded = rpc_metadata(call, "x-degraded", NULL);
+    if (degraded)
+        service_degraded(e->svc, *degraded ? degraded : NULL);
     if (rpc_metadata(call, "x-hold", NULL) && !e->held)
         e->held = rpc_call_ref(call);
     else if (rpc_metadata(call, "x-peer", NULL))

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "grpc/health/v1/health.rpc.h"
 #include "sandboxagent/session/v1/agent_service.rpc.h"
 #include "tests/harness/harness.h"
 
@@ -114,6 +115,36 @@ static void peers_share_one_channel(void **state)
     const char *dir = harness_dir();
     struct program p = start(dir, NULL, NULL);
     assert_says(dir, "t0ken", WORDS("x-peer", "1"), "same");
+    stop(&p);
+}
+
+static void assert_health(const char *dir, const char *name, bool serving)
+{
+    cleanup_free char *target = sa_format("unix:%s/run/example.sock", dir);
+    struct caller c = caller_open(target, NULL, NULL);
+    Grpc__Health__V1__HealthCheckRequest req = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
+    req.service = (char *)(uintptr_t)name;
+    Grpc__Health__V1__HealthCheckResponse *res = grpc__health__v1__check_wait(c.channel, &req, NULL, NULL);
+    assert_non_null(res);
+    assert_int_equal(res->status == GRPC__HEALTH__V1__HEALTH_CHECK_RESPONSE__SERVING_STATUS__SERVING,
+                     serving);
+    rpc_message_free(res);
+    caller_close(&c);
+}
+
+static void health_tells_what_is_away_without_a_token(void **state)
+{
+    (void)state;
+    const char *dir = harness_dir();
+    struct program p = start(dir, NULL, NULL);
+    assert_health(dir, "", true);
+    assert_health(dir, "sandboxagent.session.v1.AgentService", true);
+    assert_health(dir, "sandboxagent.dependencies", true);
+    assert_says(dir, "t0ken", WORDS("x-degraded", "the disk is full"), "owner");
+    assert_health(dir, "", true);
+    assert_health(dir, "sandboxagent.dependencies", false);
+    assert_says(dir, "t0ken", WORDS("x-degraded", ""), "owner");
+    assert_health(dir, "sandboxagent.dependencies", true);
     stop(&p);
 }
 
@@ -272,6 +303,7 @@ int main(void)
         cmocka_unit_test(no_token_lets_everyone_in),
         cmocka_unit_test(secrets_may_come_from_files),
         cmocka_unit_test(peers_share_one_channel),
+        cmocka_unit_test(health_tells_what_is_away_without_a_token),
         cmocka_unit_test(tcp_is_offered_when_asked_for),
         cmocka_unit_test(directories_are_private),
         cmocka_unit_test(a_deep_run_directory_is_no_problem),

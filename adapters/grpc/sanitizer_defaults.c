@@ -1,4 +1,4 @@
-/* Read by the sanitizers' runtimes; nothing without them. */
+/* What Debian's gRPC makes of itself under the sanitizers. Read by their runtimes; nothing without them. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
