@@ -5,7 +5,7 @@ def proto_c_library(name, srcs, deps = [], root = None, rpc = True, runtime = Tr
 
     Args:
       name: the library; `<name>_protos` are its .proto files and those of deps.
-      srcs: .proto files of this package, which is the import root.
+      srcs: .proto files of this package, which is the import root; //proto is one too.
       deps: proto_c_library targets whose files srcs import.
       root: "/usr/include" for files that Debian installs there; then srcs are names below it.
       rpc: False: messages only.
@@ -31,6 +31,7 @@ def proto_c_library(name, srcs, deps = [], root = None, rpc = True, runtime = Tr
         cmd = " ".join([
             "protoc",
             "-I" + (root or here),
+            "-Iproto",
             "-I/usr/include",
             "--plugin=protoc-gen-c=$(execpath %s)" % wrapper,
             "--c_out=$(RULEDIR)",

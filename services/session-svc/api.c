@@ -1,0 +1,60 @@
+#include "services/session-svc/api.h"
+
+#include <string.h>
+
+
+static const struct session_service_handlers session_handlers = {
+    .create_session = api_create_session,
+    .get_session = api_get_session,
+    .list_sessions = api_list_sessions,
+    .destroy_session = api_destroy_session,
+    .send_prompt = api_send_prompt,
+    .run_prompt = api_run_prompt,
+    .cancel_turn = api_cancel_turn,
+    .stream_events = api_stream_events,
+    .list_events = api_list_events,
+    .list_heads = api_list_heads,
+};
+
+static const struct permission_service_handlers permission_handlers = {
+    .list_permissions = api_list_permissions,
+    .answer_permission = api_answer_permission,
+};
+
+static const struct agent_service_handlers agent_handlers = {.list_agents = api_list_agents};
+
+void api_register(struct sessions *all)
+{
+    session_service_register(service_rpc(all->svc), &session_handlers, all);
+    permission_service_register(service_rpc(all->svc), &permission_handlers, all);
+    agent_service_register(service_rpc(all->svc), &agent_handlers, all);
+}
+
+void api_fail_copy(struct rpc_call *call, const sa_error *err)
+{
+    rpc_fail(call, sa_error_copy(err));
+}
+
+int api_page_size(int32_t asked, uint32_t otherwise, uint32_t *ret, sa_error **err)
+{
+    if (asked < 0)
+        return sa_fail(err, SA_INVALID_REQUEST, "page_size: %d is negative", asked);
+    *ret = !asked ? otherwise : asked > 1000 ? 1000 : (uint32_t)asked;
+    return 0;
+}
+
+Google__Protobuf__Timestamp *api_timestamp(struct sa_arena *arena, int64_t us)
+{
+    Google__Protobuf__Timestamp *t = sa_arena_alloc(arena, sizeof *t);
+    *t = (Google__Protobuf__Timestamp)GOOGLE__PROTOBUF__TIMESTAMP__INIT;
+    t->seconds = us / 1000000;
+    t->nanos = (int32_t)(us % 1000000) * 1000;
+    return t;
+}
+
+int api_check_request_id(const char *request_id, sa_error **err)
+{
+    if (strlen(request_id) <= 128)
+        return 0;
+    return sa_fail(err, SA_INVALID_REQUEST, "request_id: longer than 128 bytes");
+}

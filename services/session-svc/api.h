@@ -1,0 +1,48 @@
+/* The methods that callers see. Handlers check what they are given, decide through the other modules, and
+ * answer when the decision is committed. */
+#ifndef SERVICES_SESSION_SVC_API_H_
+#define SERVICES_SESSION_SVC_API_H_
+
+#include "sandboxagent/session/v1/agent_service.rpc.h"
+#include "sandboxagent/session/v1/permission_service.rpc.h"
+#include "services/session-svc/sessions.h"
+
+/* SessionService, PermissionService, AgentService. */
+void api_register(struct sessions *all);
+
+/* api_sessions.c */
+void api_create_session(void *api, struct rpc_call *call, const CreateSessionRequest *req);
+void api_get_session(void *api, struct rpc_call *call, const GetSessionRequest *req);
+void api_list_sessions(void *api, struct rpc_call *call, const ListSessionsRequest *req);
+void api_destroy_session(void *api, struct rpc_call *call, const DestroySessionRequest *req);
+/* A process of the session was deleted: answers who waits for the end of all. */
+void api_answer_destroyed(struct session *s);
+
+/* api_turns.c */
+void api_send_prompt(void *api, struct rpc_call *call, const SendPromptRequest *req);
+void api_run_prompt(void *api, struct rpc_call *call, const RunPromptRequest *req);
+void api_cancel_turn(void *api, struct rpc_call *call, const CancelTurnRequest *req);
+
+/* api_events.c */
+void api_stream_events(void *api, struct rpc_call *call, const StreamEventsRequest *req);
+void api_list_events(void *api, struct rpc_call *call, const ListEventsRequest *req);
+void api_list_heads(void *api, struct rpc_call *call, const ListHeadsRequest *req);
+
+/* api_permissions.c */
+void api_list_permissions(void *api, struct rpc_call *call, const ListPermissionsRequest *req);
+void api_answer_permission(void *api, struct rpc_call *call, const AnswerPermissionRequest *req);
+
+/* api_agents.c */
+void api_list_agents(void *api, struct rpc_call *call, const ListAgentsRequest *req);
+
+/* ---- shared by handlers ---- */
+
+/* Answers with an error that is already in hand, and is copied; or takes one. */
+void api_fail_copy(struct rpc_call *call, const sa_error *err);
+/* Size of a page: 0 is `otherwise`, at most 1000. INVALID_REQUEST when negative. */
+int api_page_size(int32_t asked, uint32_t otherwise, uint32_t *ret, sa_error **err);
+Google__Protobuf__Timestamp *api_timestamp(struct sa_arena *arena, int64_t us);
+/* At most 128 characters of a request_id. */
+int api_check_request_id(const char *request_id, sa_error **err);
+
+#endif

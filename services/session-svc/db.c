@@ -1,0 +1,82 @@
+#include "services/session-svc/db.h"
+
+#include <string.h>
+
+const struct store_table db_tables[DB_TABLES_] = {
+    [DB_META] = {"meta", 1, NULL},
+    [DB_SPECS] = {"specs", 1, &stored_spec__descriptor},
+    [DB_SESSIONS] = {"sessions", 1, &stored_session__descriptor},
+    [DB_EVENTS] = {"events", 1, NULL},
+    [DB_TURNS] = {"turns", 1, &stored_turn__descriptor},
+    [DB_LAUNCHES] = {"launches", 1, &stored_launch__descriptor},
+    [DB_OUTBOX] = {"outbox", 1, NULL},
+    [DB_PENDING] = {"pending", 1, &stored_pending__descriptor},
+    [DB_PERMISSIONS] = {"permissions", 1, &stored_permission__descriptor},
+    [DB_RESOLUTIONS] = {"resolutions", 1, &stored_resolution__descriptor},
+    [DB_KEYS] = {"keys", 1, &stored_key__descriptor},
+};
+
+struct store_key db_key(struct sa_id id)
+{
+    return store_key_of(id.bytes, sizeof id.bytes);
+}
+
+struct store_key db_numbered_key(struct sa_id id, uint64_t number)
+{
+    struct store_key k = db_key(id);
+    store_key_add_u64(&k, number);
+    return k;
+}
+
+struct store_key db_create_key(const char *principal, const char *request_id)
+{
+    struct store_key k = store_key_of("c", 1);
+    store_key_add_string(&k, principal);
+    store_key_add_string(&k, request_id);
+    return k;
+}
+
+struct store_key db_prompt_key(struct sa_id session, const char *request_id)
+{
+    struct store_key k = store_key_of("p", 1);
+    store_key_add(&k, session.bytes, sizeof session.bytes);
+    store_key_add_string(&k, request_id);
+    return k;
+}
+
+uint64_t db_key_number(const struct store_row *row)
+{
+    return row->key_len >= 8 ? store_u64(row->key + row->key_len - 8) : 0;
+}
+
+struct sa_id db_key_id(const struct store_row *row)
+{
+    struct sa_id id = {0};
+    if (row->key_len >= sizeof id.bytes)
+        memcpy(id.bytes, row->key, sizeof id.bytes);
+    return id;
+}
+
+int db_epoch(struct store *store, uint64_t *ret_epoch, sa_error **err)
+{
+    struct store_key k = store_key_of("epoch", 5);
+    cleanup_buf struct sa_buf value = {0};
+    int found = store_get_bytes(store, DB_META, &k, &value, err);
+    if (found < 0)
+        return -1;
+    if (found && value.len == 8) {
+        *ret_epoch = store_u64(value.data);
+        return 0;
+    }
+    uint64_t epoch = 0;
+    while (!epoch)
+        sa_random(&epoch, sizeof epoch);
+    struct store_key v = {0};
+    store_key_add_u64(&v, epoch);
+    struct store_set *set = store_set_new();
+    store_put_bytes(set, DB_META, &k, v.data, v.len);
+    if (store_commit(store, set, NULL, NULL, err))
+        return -1;
+    *ret_epoch = epoch;
+    return 0;
+}

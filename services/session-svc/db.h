@@ -1,0 +1,37 @@
+/* The tables of session-svc and their keys. Ids are 16 bytes, numbers 8 bytes big-endian. */
+#ifndef SERVICES_SESSION_SVC_DB_H_
+#define SERVICES_SESSION_SVC_DB_H_
+
+#include "adapters/lmdb/store.h"
+#include "adapters/os/clock.h"
+#include "services/session-svc/session_store.rpc.h"
+
+enum db_table {
+    DB_META,        /* "epoch": 8 bytes */
+    DB_SPECS,       /* session: StoredSpec */
+    DB_SESSIONS,    /* session: StoredSession */
+    DB_EVENTS,      /* session, seq: a packed Event */
+    DB_TURNS,       /* session, turn: StoredTurn */
+    DB_LAUNCHES,    /* session: StoredLaunch, while a process is being started */
+    DB_OUTBOX,      /* session, offset in the agent's standard input: the bytes of one message */
+    DB_PENDING,     /* session, offset in the agent's standard output: StoredPending */
+    DB_PERMISSIONS, /* permission: StoredPermission, while it waits */
+    DB_RESOLUTIONS, /* permission: StoredResolution */
+    DB_KEYS,        /* see db_create_key, db_prompt_key: StoredKey */
+    DB_TABLES_
+};
+extern const struct store_table db_tables[DB_TABLES_];
+
+struct store_key db_key(struct sa_id id);
+struct store_key db_numbered_key(struct sa_id id, uint64_t number);
+/* Of a request_id for CreateSession of this caller, and for a prompt in this session. */
+struct store_key db_create_key(const char *principal, const char *request_id);
+struct store_key db_prompt_key(struct sa_id session, const char *request_id);
+/* The number at the end of a numbered key. */
+uint64_t db_key_number(const struct store_row *row);
+struct sa_id db_key_id(const struct store_row *row);
+
+/* The epoch of the store; made at the first start. Changes what is stored at once, so only at start-up. */
+int db_epoch(struct store *store, uint64_t *ret_epoch, sa_error **err);
+
+#endif

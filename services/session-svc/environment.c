@@ -1,0 +1,78 @@
+#include "services/session-svc/environment.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { OURS_MAX = 64 };
+
+struct variables {
+    struct sa_arena *arena;
+    ProtobufCBinaryData *list;
+    size_t n;
+};
+
+/* "NAME=value"; replaces an earlier one of that name. */
+static void set_bytes(struct variables *v, const void *p, size_t n)
+{
+    const char *equals = memchr(p, '=', n);
+    size_t name = equals ? (size_t)(equals - (const char *)p) + 1 : n, i = 0;
+    while (i < v->n && (v->list[i].len < name || memcmp(v->list[i].data, p, name)))
+        i++;
+    v->list[i] = (ProtobufCBinaryData){n, sa_arena_memdup(v->arena, p, n)};
+    v->n += i == v->n;
+}
+
+static void set(struct variables *v, const char *name, const char *value)
+{
+    char *text = sa_arena_format(v->arena, "%s=%s", name, value);
+    set_bytes(v, text, strlen(text));
+}
+
+static void set_session_variable(struct variables *v, const EnvironmentVariable *e)
+{
+    size_t n = e->name.len + 1 + e->value.len;
+    uint8_t *text = sa_arena_alloc(v->arena, n + 1);
+    memcpy(text, e->name.data, e->name.len);
+    text[e->name.len] = '=';
+    if (e->value.len)
+        memcpy(text + e->name.len + 1, e->value.data, e->value.len);
+    set_bytes(v, text, n);
+}
+
+static ProtobufCBinaryData text_bytes(struct sa_arena *arena, const char *text)
+{
+    return (ProtobufCBinaryData){strlen(text), (uint8_t *)sa_arena_strdup(arena, text)};
+}
+
+int environment_launch(const struct sessions *all, const struct agent *agent, const StoredSpec *spec,
+                       StoredLaunch *ret, struct sa_arena *arena, sa_error **err)
+{
+    const struct sessions_config *c = &all->config;
+    cleanup_free char *command = agents_command(agent, &c->place, err);
+    if (!command)
+        return -1;
+    size_t n_arguments = 0;
+    while (agent->arguments[n_arguments])
+        n_arguments++;
+    ret->argv = sa_arena_alloc(arena, (n_arguments + 1) * sizeof *ret->argv);
+    ret->argv[ret->n_argv++] = text_bytes(arena, command);
+    for (size_t i = 0; i < n_arguments; i++)
+        ret->argv[ret->n_argv++] = text_bytes(arena, agent->arguments[i]);
+    ret->cwd = spec->cwd;
+
+    struct variables v = {arena, sa_arena_alloc(arena, (spec->n_env + OURS_MAX) * sizeof *v.list), 0};
+    cleanup_free char *path = agents_path(&c->place);
+    set(&v, "PATH", path);
+    set(&v, "HOME", c->home);
+    set(&v, "LANG", "C.UTF-8");
+    for (const char *const *e = agent->environment; *e; e++)
+        set_bytes(&v, *e, strlen(*e));
+    for (const char *const *name = agent->credentials; c->pass_credentials && *name; name++)
+        if (getenv(*name))
+            set(&v, *name, getenv(*name));
+    for (size_t i = 0; i < spec->n_env; i++)
+        set_session_variable(&v, spec->env[i]);
+    ret->env = v.list;
+    ret->n_env = v.n;
+    return 0;
+}

@@ -1,0 +1,12 @@
+/* Command line and environment of an agent process. Nothing is inherited but what is named here. */
+#ifndef SERVICES_SESSION_SVC_ENVIRONMENT_H_
+#define SERVICES_SESSION_SVC_ENVIRONMENT_H_
+
+#include "services/session-svc/sessions.h"
+
+/* Fills *ret from the arena. AGENT_NOT_INSTALLED. Environment, later wins: PATH, HOME, LANG; the agent's
+ * defaults; credentials from our environment (with pass_credentials); the session's own. */
+int environment_launch(const struct sessions *all, const struct agent *agent, const StoredSpec *spec,
+                       StoredLaunch *ret, struct sa_arena *arena, sa_error **err);
+
+#endif

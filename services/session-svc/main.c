@@ -1,0 +1,142 @@
+/* session-svc: sessions with coding agents, and the durable log of each. The map:
+ *
+ *     main.c          options, start, drain, stop
+ *     sessions.c      the registry; at a start, what was running is taken up
+ *     session.c       one session: its row, its state;   state.c: which state follows which
+ *     batch.c         decide, commit, then tell
+ *     turns.c         prompts: accepted, queued, run, cancelled, ended
+ *     permissions.c   the inbox of permission requests
+ *
+ * the agent:
+ *     link.c          an incarnation of an agent process: start, deadlines, end
+ *     link_io.c       its standard streams, by offset, through process-svc;   lines.c: cut into lines
+ *     talk.c          the conversation: handshake, updates, answers
+ *     requests.c      what the agent asks of us;   files.c: its fs methods, through fs-svc
+ *     acp_read.c      a line of the protocol as an event;   acp_write.c: messages for the agent
+ *     environment.c   its command line and environment;   history.c: the conversation as text
+ *
+ * the callers:
+ *     api*.c          the methods;   page_token.c: pages of lists
+ *     follow.c        readers of a log, as cursors;   window.c: recent events, packed once
+ *
+ * the store:
+ *     db.c            tables and keys;   session_store.proto: what is in them */
+#include <libgen.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "services/session-svc/api.h"
+#include "services/session-svc/follow.h"
+#include "services/session-svc/sessions.h"
+
+static const struct service_option options[] = {
+    {"agents-dir", SERVICE_OPTION_TEXT, NULL, 0, 0,
+     "npm prefix where agents are installed (its node_modules/.bin); without it they are looked for on PATH"},
+    {"programs-dir", SERVICE_OPTION_TEXT, NULL, 0, 0, "where mock-agent is [where session-svc is]"},
+    {"cwd", SERVICE_OPTION_TEXT, NULL, 0, 0,
+     "working directory of sessions that name none [HOME of the agents]"},
+    {"pass-credentials", SERVICE_OPTION_FLAG, NULL, 0, 0,
+     "pass the agents' known credential variables on from our environment"},
+    {"journal-mib", SERVICE_OPTION_UINT, "128", 1, 1024, "MiB of an agent's output kept until it is stored"},
+    {"initialize-timeout-ms", SERVICE_OPTION_UINT, "0", 0, 600000,
+     "for an agent to answer initialize; 0: its own"},
+    {"open-timeout-ms", SERVICE_OPTION_UINT, "0", 0, 600000, "for an agent to open its session; 0: its own"},
+    {"cancel-timeout-ms", SERVICE_OPTION_UINT, "10000", 1, 600000,
+     "for an agent to obey a cancel, before it is killed"},
+    {"quiet-ms", SERVICE_OPTION_UINT, "120000", 1, 86400000, "silence in a turn that is told as an event"},
+    {0},
+};
+
+struct state {
+    struct sessions *sessions;
+    char *home, *own_dir;
+};
+
+static char *home_of_agents(struct service *svc)
+{
+    const char *user = service_agent_user(svc), *home = getenv("HOME");
+    struct passwd *pw = user ? getpwnam(user) : NULL;
+    if (pw)
+        return sa_strdup(pw->pw_dir);
+    if (home && *home == '/')
+        return sa_strdup(home);
+    pw = getpwuid(geteuid());
+    return sa_strdup(pw ? pw->pw_dir : "/");
+}
+
+static char *directory_of_ourselves(void)
+{
+    char path[4096];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (n <= 0)
+        return sa_strdup("/usr/bin");
+    path[n] = '\0';
+    return sa_strdup(dirname(path));
+}
+
+static void state_free(struct state *st)
+{
+    free(st->home);
+    free(st->own_dir);
+    free(st);
+}
+
+static int start(struct service *svc, void **ret_state, sa_error **err)
+{
+    struct state *st = sa_calloc(1, sizeof *st);
+    const char *programs = service_text(svc, "programs-dir"), *cwd = service_text(svc, "cwd");
+    st->home = home_of_agents(svc);
+    st->own_dir = programs ? sa_strdup(programs) : directory_of_ourselves();
+    struct sessions_config config = {
+        .place = {service_text(svc, "agents-dir"), st->own_dir, getenv("PATH")},
+        .home = st->home,
+        .default_cwd = cwd ? cwd : st->home,
+        .journal_bytes = service_uint(svc, "journal-mib") << 20,
+        .initialize_ms = (uint32_t)service_uint(svc, "initialize-timeout-ms"),
+        .open_ms = (uint32_t)service_uint(svc, "open-timeout-ms"),
+        .cancel_ms = (uint32_t)service_uint(svc, "cancel-timeout-ms"),
+        .quiet_ms = (uint32_t)service_uint(svc, "quiet-ms"),
+        .pass_credentials = service_flag(svc, "pass-credentials"),
+    };
+    config.line_max = config.journal_bytes / 4 < LINK_LINE_MAX ? config.journal_bytes / 4 : LINK_LINE_MAX;
+    st->sessions = sessions_new(svc, &config, err);
+    if (!st->sessions) {
+        state_free(st);
+        return -1;
+    }
+    api_register(st->sessions);
+    service_ready(svc);
+    *ret_state = st;
+    return 0;
+}
+
+/* Agents go on under their shims; what they write waits for the next start. */
+static void drain(void *state)
+{
+    struct state *st = state;
+    st->sessions->draining = true;
+    follow_drain(st->sessions);
+}
+
+static void stop(void *state)
+{
+    struct state *st = state;
+    sessions_free(st->sessions);
+    state_free(st);
+}
+
+static const struct service_spec spec = {
+    .name = "session-svc",
+    .summary = "Runs sessions with coding agents and keeps the log of each.",
+    .options = options,
+    .start = start,
+    .drain = drain,
+    .stop = stop,
+};
+
+int main(int argc, char **argv)
+{
+    return service_main(&spec, argc, argv);
+}

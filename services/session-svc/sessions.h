@@ -1,0 +1,49 @@
+/* The registry: every session that is loaded, and what all of them share. */
+#ifndef SERVICES_SESSION_SVC_SESSIONS_H_
+#define SERVICES_SESSION_SVC_SESSIONS_H_
+
+#include "adapters/nng/bus.h"
+#include "services/runtime/service.h"
+#include "services/session-svc/session.h"
+
+struct sessions_config {
+    struct agents_place place;
+    const char *home; /* of the agents */
+    const char *default_cwd;
+    uint64_t journal_bytes;
+    size_t line_max;                 /* LINK_LINE_MAX, but at most a quarter of the journal */
+    uint32_t initialize_ms, open_ms; /* 0: the agent's own */
+    uint32_t cancel_ms, quiet_ms;
+    bool pass_credentials; /* from our environment to the agents */
+};
+
+struct sessions {
+    struct service *svc;
+    struct sa_loop *loop;
+    struct store *store;
+    struct bus_publisher *bus;
+    struct rpc_channel *process, *files;
+    struct sessions_config config;
+    uint64_t epoch;
+    char epoch_text[17];
+    bool draining, stopped, degraded;
+    struct session **buckets;
+    size_t n_buckets, count;
+    struct follower *followers; /* of all sessions: follow.c */
+    struct sa_timer *progress, *sweep;
+};
+
+/* Opens the store and takes up what was running. Under the lock. */
+struct sessions *sessions_new(struct service *svc, const struct sessions_config *config, sa_error **err);
+/* Without the lock. */
+void sessions_free(struct sessions *all);
+
+/* A session by its text id, loaded when it was not. NULL: SESSION_NOT_FOUND, INVALID_REQUEST, STORE_ERROR. */
+struct session *sessions_find(struct sessions *all, const char *id, sa_error **err);
+void sessions_insert(struct sessions *all, struct session *s);
+/* Takes it out and frees it when the current callback is over. */
+void sessions_forget(struct session *s);
+/* Those that are loaded: for heads and for timers. Visits while fn returns true. */
+void sessions_each(struct sessions *all, bool (*fn)(void *user, struct session *s), void *user);
+
+#endif
