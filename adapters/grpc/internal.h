@@ -21,6 +21,7 @@ struct rpc_runtime {
     struct sa_loop *loop;
     grpc_completion_queue *cq;
     pthread_t thread;
+    unsigned turns; /* of that thread */
     size_t pending; /* events to come */
     bool closing;
     struct rpc_call *spare_calls; /* for the next ones: with their arenas */

@@ -6,7 +6,10 @@
 
 #include "adapters/grpc/internal.h"
 
-enum { EVENTS_MAX = 64 }; /* taken per turn of the lock */
+enum {
+    EVENTS_MAX = 64, /* taken per turn of the lock */
+    POLL_EVERY = 8,  /* turns */
+};
 
 void runtime_start_batch(struct rpc_runtime *rt, grpc_call *call, const grpc_op *ops, size_t n,
                          struct rpc_tag *tag)
@@ -33,23 +36,35 @@ static void handle(struct rpc_runtime *rt, const grpc_event *events, size_t n)
         grpc_completion_queue_shutdown(rt->cq);
 }
 
+/* Waits for one event and takes those that are there already.
+ *
+ * gRPC looks at the sockets only when its queue is empty and nobody kicked it, and every event kicks it: a
+ * stream whose writes succeed at once would keep all others from being read. So every few turns it is asked
+ * once more. */
+static size_t take(struct rpc_runtime *rt, grpc_event events[static EVENTS_MAX])
+{
+    events[0] = grpc_completion_queue_next(rt->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    if (events[0].type == GRPC_QUEUE_SHUTDOWN)
+        return 0;
+    size_t n = 1;
+    int tries = rt->turns++ % POLL_EVERY ? 1 : 2;
+    while (n < EVENTS_MAX && tries) {
+        events[n] = grpc_completion_queue_next(rt->cq, gpr_inf_past(GPR_CLOCK_MONOTONIC), NULL);
+        if (events[n].type == GRPC_OP_COMPLETE)
+            n++;
+        else
+            tries--;
+    }
+    return n;
+}
+
 static void *run(void *arg)
 {
     struct rpc_runtime *rt = arg;
     grpc_event events[EVENTS_MAX];
-    for (;;) {
-        events[0] = grpc_completion_queue_next(rt->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
-        if (events[0].type == GRPC_QUEUE_SHUTDOWN)
-            return NULL;
-        size_t n = 1;
-        while (n < EVENTS_MAX) {
-            events[n] = grpc_completion_queue_next(rt->cq, gpr_inf_past(GPR_CLOCK_MONOTONIC), NULL);
-            if (events[n].type != GRPC_OP_COMPLETE)
-                break;
-            n++;
-        }
+    for (size_t n; (n = take(rt, events));)
         handle(rt, events, n);
-    }
+    return NULL;
 }
 
 /* An adapter does not log: errors reach the caller as sa_error. GRPC_VERBOSITY brings gRPC's own lines back.
