@@ -25,8 +25,9 @@ struct feed {
 
 struct events {
     struct gateway *gw;
-    struct bus_subscriber *bus;
-    struct job *jobs; /* calls under way for the subscriber */
+    struct bus_subscriber *bus; /* NULL until the log's epoch is known */
+    uint64_t epoch;             /* that the bus speaks of */
+    struct job *jobs;           /* calls under way for the subscriber */
     struct feed *buckets[BUCKETS];
 };
 
@@ -99,7 +100,8 @@ static struct feed *feed_new(struct events *e, const char *session_id)
 
 static void feed_free(struct feed *f)
 {
-    bus_unfollow(f->events->bus, f->stream_id);
+    if (f->events->bus)
+        bus_unfollow(f->events->bus, f->stream_id);
     *f->link = f->next;
     if (f->next)
         f->next->link = f->link;
@@ -137,13 +139,21 @@ bool feed_follows(const struct feed *f, const char *epoch)
     return f->epoch && strcmp(f->epoch, epoch) == 0;
 }
 
+static bool open_bus(struct events *e, uint64_t epoch, sa_error **err);
+
+/* Log and bus may, for a moment, speak of different epochs: then it is too early to follow. */
 bool feed_follow(struct feed *f, const char *epoch, uint64_t head)
 {
+    struct events *e = f->events;
     cleanup_error sa_error *err = NULL;
-    if (bus_follow(f->events->bus, f->stream_id, head, head, &err) < 0) {
+    uint64_t number = strtoull(epoch, NULL, 10);
+    if ((!e->bus && !open_bus(e, number, &err)) ||
+        (e->epoch == number && bus_follow(e->bus, f->stream_id, head, head, &err) < 0)) {
         sa_log(SA_LOG_WARN, "events.follow_failed", "session=%s error=\"%s\"", f->session_id, err->message);
         return false;
     }
+    if (e->epoch != number)
+        return false;
     free(f->epoch);
     f->epoch = sa_strdup(epoch);
     window_reset(&f->window, head + 1);
@@ -223,6 +233,7 @@ static void on_gap(void *user, const char *stream_id, uint64_t first_available_s
 static void on_epoch_changed(void *user, uint64_t old_epoch, uint64_t new_epoch)
 {
     struct events *e = user;
+    e->epoch = new_epoch;
     sa_log(SA_LOG_WARN, "events.epoch_changed", "old=%" PRIu64 " new=%" PRIu64, old_epoch, new_epoch);
     for (size_t i = 0; i < BUCKETS; i++) {
         for (struct feed *f = e->buckets[i]; f; f = f->next) {
@@ -367,18 +378,20 @@ static const struct bus_subscriber_events bus_events = {
     .epoch_changed = on_epoch_changed,
 };
 
-struct events *events_new(struct gateway *gw, sa_error **err)
+static bool open_bus(struct events *e, uint64_t epoch, sa_error **err)
+{
+    cleanup_free char *url = service_bus_url(e->gw->svc, "session");
+    const struct bus_subscriber_options opt = {.url = url, .epoch = epoch, .events = &bus_events, .user = e};
+    e->bus = bus_subscriber_new(service_loop(e->gw->svc), &opt, err);
+    e->epoch = epoch;
+    return e->bus != NULL;
+}
+
+struct events *events_new(struct gateway *gw)
 {
     struct events *e = sa_calloc(1, sizeof(*e));
-    cleanup_free char *url = service_bus_url(gw->svc, "session");
     e->gw = gw;
-    e->bus = bus_subscriber_new(
-        service_loop(gw->svc), &(struct bus_subscriber_options){.url = url, .events = &bus_events, .user = e},
-        err);
-    if (e->bus)
-        return e;
-    free(e);
-    return NULL;
+    return e;
 }
 
 void events_free(struct events *e)

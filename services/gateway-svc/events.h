@@ -19,7 +19,7 @@ struct feed_viewer {
     void *user;
 };
 
-struct events *events_new(struct gateway *gw, sa_error **err);
+struct events *events_new(struct gateway *gw);
 void events_free(struct events *e); /* after all viewers have left; NULL is fine */
 
 /* The session's feed, made by the first viewer and gone with the last. */

@@ -215,8 +215,8 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
     static_init();
     calls_check_routes(routes);
     s->gw = (struct gateway){.svc = svc, .session = service_peer(svc, "session"), .routes = routes};
-    s->gw.events = events_new(&s->gw, err);
-    if (!s->gw.events || listen_http(&s->gw, err) < 0) {
+    s->gw.events = events_new(&s->gw);
+    if (listen_http(&s->gw, err) < 0) {
         state_free(s);
         return -1;
     }

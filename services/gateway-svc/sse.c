@@ -215,7 +215,7 @@ static void on_page(void *user, const ListEventsResponse *page, const sa_error *
         put_page(v, page);
     if (v->cursor >= page->head_seq && !v->closing && !feed_follows(v->feed, v->epoch) &&
         !feed_follow(v->feed, v->epoch, page->head_seq))
-        fetch_later(v); /* too many sessions are followed: this viewer polls */
+        fetch_later(v); /* until then this viewer polls */
     http_wake(v->x->http);
 }
 
@@ -345,10 +345,10 @@ static bool parse_seq(const char *text, uint64_t *ret)
 
 bool sse_parse_id(const char *id, char **ret_epoch, uint64_t *ret_seq)
 {
-    const char *dash = strrchr(id, '-');
-    if (!dash || dash == id || dash - id > 64 || !parse_seq(dash + 1, ret_seq))
+    size_t n = strspn(id, "0123456789");
+    if (n == 0 || n > 20 || id[n] != '-' || !parse_seq(id + n + 1, ret_seq))
         return false;
-    *ret_epoch = sa_strndup(id, (size_t)(dash - id));
+    *ret_epoch = sa_strndup(id, n);
     return true;
 }
 
