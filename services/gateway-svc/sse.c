@@ -238,7 +238,7 @@ static void fetch(struct viewer *v)
 static ssize_t take_window(struct viewer *v, char *buf, size_t max)
 {
     const struct window *w = feed_window(v->feed);
-    const struct window_frame *f;
+    const struct window_frame *f = NULL;
     size_t n = 0;
     while (!v->closing && (f = window_get(w, v->cursor + 1)) && f->len <= max - n) {
         memcpy(buf + n, f->text, f->len);
