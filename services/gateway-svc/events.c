@@ -146,7 +146,7 @@ bool feed_follow(struct feed *f, const char *epoch, uint64_t head)
 {
     struct events *e = f->events;
     cleanup_error sa_error *err = NULL;
-    uint64_t number = strtoull(epoch, NULL, 10);
+    uint64_t number = strtoull(epoch, NULL, 16);
     if ((!e->bus && !open_bus(e, number, &err)) ||
         (e->epoch == number && bus_follow(e->bus, f->stream_id, head, head, &err) < 0)) {
         sa_log(SA_LOG_WARN, "events.follow_failed", "session=%s error=\"%s\"", f->session_id, err->message);
@@ -210,14 +210,13 @@ static void on_message(void *user, const struct bus_message *m)
     cleanup_error sa_error *err = NULL;
     if (!f || !f->epoch)
         return;
-    EventBatch *batch = rpc_unpack(&event_batch__descriptor, m->payload, m->payload_len, &err);
-    if (!batch) {
+    Event *event = rpc_unpack(&event__descriptor, m->payload, m->payload_len, &err);
+    if (!event) {
         sa_log(SA_LOG_ERROR, "events.malformed", "session=%s error=\"%s\"", f->session_id, err->message);
         return;
     }
-    for (size_t i = 0; i < batch->n_events; i++)
-        add_event(f, batch->events[i]);
-    protobuf_c_message_free_unpacked(&batch->base, NULL);
+    add_event(f, event);
+    protobuf_c_message_free_unpacked(&event->base, NULL);
     wake(f);
 }
 
@@ -273,16 +272,12 @@ static const struct rpc_call_options own_call = {.deadline_ms = GATEWAY_CALL_MS,
 
 static void read_page(struct job *j);
 
-static void give(struct job *j, Event *event)
+static void give(struct job *j, const Event *event)
 {
-    EventBatch batch = EVENT_BATCH__INIT;
-    batch.prev_seq = event->seq - 1;
-    batch.n_events = 1;
-    batch.events = &event;
-    size_t n = protobuf_c_message_get_packed_size(&batch.base);
+    size_t n = protobuf_c_message_get_packed_size(&event->base);
     cleanup_free uint8_t *bytes = sa_malloc(n + 1);
-    protobuf_c_message_pack(&batch.base, bytes);
-    bus_read_add(j->read, event->seq, batch.prev_seq, bytes, n);
+    protobuf_c_message_pack(&event->base, bytes);
+    bus_read_add(j->read, event->seq, event->seq - 1, bytes, n);
     j->after = event->seq;
 }
 
@@ -335,7 +330,7 @@ static void on_heads(void *user, const ListHeadsResponse *res, const sa_error *e
         bus_list_add(j->list, stream, res->heads[i]->head_seq);
     }
     if (!err)
-        j->epoch = strtoull(res->epoch, NULL, 10);
+        j->epoch = strtoull(res->epoch, NULL, 16);
     if (!err && j->at < j->n_ids) {
         list_page(j);
         return;

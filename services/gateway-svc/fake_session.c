@@ -46,18 +46,14 @@ static Event *append(struct fake *f)
 
 static void tell(struct fake *f, Event *e, bool loud)
 {
-    EventBatch batch = EVENT_BATCH__INIT;
     char stream[80], topic[96];
-    batch.prev_seq = e->seq - 1;
-    batch.n_events = 1;
-    batch.events = &e;
-    size_t n = protobuf_c_message_get_packed_size(&batch.base);
+    size_t n = protobuf_c_message_get_packed_size(&e->base);
     uint8_t *bytes = sa_malloc(n + 1);
-    protobuf_c_message_pack(&batch.base, bytes);
+    protobuf_c_message_pack(&e->base, bytes);
     snprintf(stream, sizeof(stream), "session/%s", f->id);
     snprintf(topic, sizeof(topic), "%s/event", stream);
     if (loud)
-        bus_publish(f->bus, topic, stream, e->seq, batch.prev_seq, bytes, n);
+        bus_publish(f->bus, topic, stream, e->seq, e->seq - 1, bytes, n);
     free(bytes);
 }
 
@@ -229,7 +225,7 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
     struct fake *f = sa_calloc(1, sizeof(*f));
     f->svc = svc;
     f->epoch = service_uint(svc, "epoch");
-    snprintf(f->epoch_text, sizeof(f->epoch_text), "%" PRIu64, f->epoch);
+    snprintf(f->epoch_text, sizeof(f->epoch_text), "%016" PRIx64, f->epoch);
     snprintf(f->id, sizeof(f->id), "fake");
     f->events = sa_calloc(EVENTS_MAX + 1, sizeof(*f->events));
     f->first = 1;

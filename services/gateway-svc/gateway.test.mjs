@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { Component, TOKEN, range, raw } from './component.mjs';
 
+const EPOCH = '0000000000000007';
+
 const problem = async (response) => {
   assert.equal(response.headers.get('content-type'), 'application/problem+json');
   const body = await response.json();
@@ -25,7 +27,7 @@ describe('calls', () => {
     assert.equal(nextPageToken, '');
     assert.deepEqual(sessions, [{
       sessionId: 'fake', agent: 'mock', state: 'SESSION_STATE_IDLE', stateReason: '', stateMessage: '', cwd: '/work',
-      headSeq: '1', firstSeq: '1', epoch: '7', currentTurn: '0', lastTurn: '0', queuedPrompts: 0, agentSessionId: '',
+      headSeq: '1', firstSeq: '1', epoch: EPOCH, currentTurn: '0', lastTurn: '0', queuedPrompts: 0, agentSessionId: '',
       processId: '', labels: {}, pendingPermissions: 0, modeId: '', creator: 'owner',
     }]);
     assert.deepEqual((await (await c.call('GET', '/v1/sessions?pageSize=1')).json()).sessions, []);
@@ -183,13 +185,13 @@ describe('a stream of events', () => {
 
   test('begins with the whole history and goes on live', async () => {
     const v = c.viewer();
-    assert.deepEqual(await v.notice('opened'), { epoch: '7', firstSeq: '1', headSeq: '1234' });
+    assert.deepEqual(await v.notice('opened'), { epoch: EPOCH, firstSeq: '1', headSeq: '1234' });
     await v.reaches(1234);
     assert.match(v.head, /Content-Type: text\/event-stream/);
     await c.say('say 20');
     await v.reaches(1254);
     assert.deepEqual(v.seqs, range(1, 1254));
-    assert.equal(v.lastId, '7-1254');
+    assert.equal(v.lastId, `${EPOCH}-1254`);
     assert.deepEqual(JSON.parse(v.events[1].data), {
       seq: '2', time: '2023-11-14T22:13:22Z', agentMessageChunk: { content: { text: '2' } },
     });
@@ -201,7 +203,7 @@ describe('a stream of events', () => {
     await v.reaches(1254);
     await v.close();
     await c.say('say 7');
-    const w = c.viewer({ last: '7-1250' });
+    const w = c.viewer({ last: `${EPOCH}-1250` });
     await w.reaches(1261);
     assert.deepEqual(w.seqs, range(1251, 1261));
     const x = c.viewer({ path: '/v1/sessions/fake/events?afterSeq=1260' });
@@ -213,8 +215,8 @@ describe('a stream of events', () => {
 
   test('refuses what is no position', async () => {
     const get = (last) => c.call('GET', '/v1/sessions/fake/events', { headers: { Accept: 'text/event-stream', 'Last-Event-ID': last } });
-    for (const last of ['1', 'x', '7-', '-5', '7--1', '7-1x', `7-${'9'.repeat(20)}`]) assert.equal((await problem(await get(last))).status, 400, last);
-    assert.equal((await problem(await get('7-99999'))).type, 'urn:sandbox-agent:error:seq_ahead');
+    for (const last of ['1', 'x', `${EPOCH}-`, '-5', `${EPOCH}--1`, `${EPOCH}-1x`, `${EPOCH}-${'9'.repeat(20)}`]) assert.equal((await problem(await get(last))).status, 400, last);
+    assert.equal((await problem(await get(`${EPOCH}-99999`))).type, 'urn:sandbox-agent:error:seq_ahead');
     assert.equal((await problem(await c.call('GET', '/v1/sessions/fake/events?afterSeq=99999', { headers: { Accept: 'text/event-stream' } }))).status, 416);
     assert.equal((await problem(await c.call('GET', '/v1/sessions/no/events', { headers: { Accept: 'text/event-stream' } }))).status, 404);
   });
@@ -222,7 +224,7 @@ describe('a stream of events', () => {
   test('another epoch begins anew, and says so', async () => {
     for (const last of ['6-3', '6-99999']) {
       const v = c.viewer({ last });
-      assert.deepEqual(await v.notice('reset'), { epoch: '7' });
+      assert.deepEqual(await v.notice('reset'), { epoch: EPOCH });
       await v.reaches(1261);
       assert.deepEqual(v.seqs, range(1, 1261), last);
       await v.close();
@@ -236,7 +238,7 @@ describe('a stream of events', () => {
       if (!page.events) break;
       seqs.push(...page.events.map((e) => Number(e.seq)));
       after = seqs.at(-1);
-      assert.equal(page.epoch, '7');
+      assert.equal(page.epoch, EPOCH);
     }
     assert.deepEqual(seqs, range(1, 1261));
   });
@@ -251,7 +253,7 @@ describe('a stream of events', () => {
   });
 
   test('events larger than any buffer come whole', async () => {
-    const v = c.viewer({ last: '7-1561' });
+    const v = c.viewer({ last: `${EPOCH}-1561` });
     await v.notice('opened');
     await c.say('say 3 300000');
     await v.reaches(1564);
@@ -260,8 +262,8 @@ describe('a stream of events', () => {
   });
 
   test('a viewer that does not read stops nobody, and gets everything when it reads again', async () => {
-    const slow = c.viewer({ last: '7-1564', slow: true });
-    const fast = c.viewer({ last: '7-1564' });
+    const slow = c.viewer({ last: `${EPOCH}-1564`, slow: true });
+    const fast = c.viewer({ last: `${EPOCH}-1564` });
     await fast.notice('opened');
     await c.say('say 300 20000');
     await fast.reaches(1864);
@@ -275,14 +277,14 @@ describe('a stream of events', () => {
   });
 
   test('events that are no longer kept are a gap', async () => {
-    const live = c.viewer({ last: '7-1864' });
+    const live = c.viewer({ last: `${EPOCH}-1864` });
     await live.notice('opened');
     await c.say('compact 1500');
-    const v = c.viewer({ last: '7-1000' });
+    const v = c.viewer({ last: `${EPOCH}-1000` });
     assert.deepEqual(await v.notice('gap'), { firstAvailableSeq: '1500' });
     await v.reaches(1864);
     assert.deepEqual(v.seqs, range(1500, 1864));
-    assert.equal(v.messages.find((m) => m.event === 'gap').id, '7-1499');
+    assert.equal(v.messages.find((m) => m.event === 'gap').id, `${EPOCH}-1499`);
     await v.close();
     await live.close();
   });
@@ -300,7 +302,7 @@ describe('a stream of events', () => {
   });
 
   test('the end of a session ends its streams, and stays ended', async () => {
-    const v = c.viewer({ last: '7-1864' });
+    const v = c.viewer({ last: `${EPOCH}-1864` });
     await v.notice('opened');
     assert.equal((await c.call('DELETE', '/v1/sessions/fake')).status, 204);
     assert.deepEqual(await v.notice('closed'), { reason: 'SESSION_DESTROYED' });
@@ -346,9 +348,9 @@ describe('when things break', () => {
     await v.reaches(50);
     await c.session.end('SIGKILL');
     await c.startSession(['--events', '10', '--epoch', '8']);
-    assert.deepEqual(await v.notice('reset'), { epoch: '8' });
+    assert.deepEqual(await v.notice('reset'), { epoch: EPOCH.replace('7', '8') });
     await c.say('say 3');
-    await v.until(() => v.lastId === '8-13', 'event 13 of the new log');
+    await v.until(() => v.lastId === `${EPOCH.replace('7', '8')}-13`, 'event 13 of the new log');
     assert.deepEqual(v.seqs, [...range(1, 50), ...range(1, 13)]);
     await v.close();
   });

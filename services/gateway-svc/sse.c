@@ -345,8 +345,8 @@ static bool parse_seq(const char *text, uint64_t *ret)
 
 bool sse_parse_id(const char *id, char **ret_epoch, uint64_t *ret_seq)
 {
-    size_t n = strspn(id, "0123456789");
-    if (n == 0 || n > 20 || id[n] != '-' || !parse_seq(id + n + 1, ret_seq))
+    size_t n = strspn(id, "0123456789abcdef");
+    if (n == 0 || n > 16 || id[n] != '-' || !parse_seq(id + n + 1, ret_seq))
         return false;
     *ret_epoch = sa_strndup(id, n);
     return true;

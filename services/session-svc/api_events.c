@@ -102,6 +102,7 @@ void api_list_heads(void *api, struct rpc_call *call, const ListHeadsRequest *re
     struct sessions *all = api;
     ListHeadsResponse res = LIST_HEADS_RESPONSE__INIT;
     struct heads h = {rpc_arena(call), &res, all->epoch_text, 0};
+    res.epoch = all->epoch_text;
     if (req->n_session_ids > HEADS_MAX) {
         sa_error *err = NULL;
         sa_fail(&err, SA_INVALID_REQUEST, "session_ids: more than %d", HEADS_MAX);
