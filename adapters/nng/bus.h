@@ -104,7 +104,9 @@ struct bus_subscriber_options {
 
 struct bus_subscriber *bus_subscriber_new(struct sa_loop *loop, const struct bus_subscriber_options *opt,
                                           sa_error **err);
-/* Reads and lists under way become inert: answering them is still allowed, and required. NULL is fine. */
+/* Meant for the end of the process: NNG may fail to close a socket while messages arrive, and leaks it then
+ * (this call waits at most 300 ms). Reads and lists under way become inert: answering them is still allowed,
+ * and required. NULL is fine. */
 void bus_subscriber_free(struct bus_subscriber *s);
 
 /* Delivers everything of the stream after after_seq, in order. A stream that is followed already is moved to

@@ -25,6 +25,8 @@ int bus_fail_nng(sa_error **err, int rc, const char *what, const char *url);
 /* NULL: out of memory or not ours. Frees the message. */
 Envelope *bus_open(nng_msg *msg, char ret_topic[static BUS_TOPIC_MAX + 1]);
 nng_msg *bus_seal(const char *topic, const Envelope *e);
+/* Closes; returns at the latest after 300 ms, then the rest happens by itself. */
+void bus_close(nng_socket socket);
 /* 1 to BUS_TOPIC_MAX bytes that do not begin with the beats' topic. */
 bool bus_valid_id(const char *id);
 

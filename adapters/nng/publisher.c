@@ -137,7 +137,7 @@ struct bus_publisher *bus_publisher_new(struct sa_loop *loop, const struct bus_p
     if (!rc)
         rc = nng_listen(socket, opt->url, NULL, 0);
     if (rc) {
-        nng_close(socket);
+        bus_close(socket);
         bus_fail_nng(err, rc, "listen on", opt->url);
         return NULL;
     }
@@ -159,7 +159,7 @@ void bus_publisher_free(struct bus_publisher *p)
     if (!p)
         return;
     sa_timer_free(p->timer);
-    nng_close(p->socket);
+    bus_close(p->socket);
     for (struct recent *r; (r = TAILQ_FIRST(&p->recent));)
         forget(p, r);
     free(p);

@@ -235,7 +235,7 @@ struct bus_subscriber *bus_subscriber_new(struct sa_loop *loop, const struct bus
     if (!rc)
         rc = nng_dial(socket, opt->url, NULL, NNG_FLAG_NONBLOCK);
     if (rc) {
-        nng_close(socket);
+        bus_close(socket);
         bus_fail_nng(err, rc, "subscribe to", opt->url);
         return NULL;
     }
@@ -263,7 +263,7 @@ void bus_subscriber_free(struct bus_subscriber *s)
     s->gone = true;
     sa_io_free(s->io);
     sa_timer_free(s->timer);
-    nng_close(s->socket);
+    bus_close(s->socket);
     for (struct bus_stream *st; (st = TAILQ_FIRST(&s->streams));)
         bus_stream_drop(st);
     for (struct prefix *p; (p = s->prefixes);) {

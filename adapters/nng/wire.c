@@ -1,5 +1,13 @@
-/* Messages on the wire. */
+/* Messages on the wire, and closing a socket.
+ *
+ * nng_close of NNG 1.5 can wait for ever: when a pipe is closed between the header of a message and its body,
+ * the transport forgets the receive that its reaper then waits for (upstream issues 1543 and 1813). So a
+ * thread of its own closes, and nobody waits for it longer than CLOSE_MS. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "adapters/nng/bus_internal.h"
 
@@ -56,4 +64,62 @@ nng_msg *bus_seal(const char *topic, const Envelope *e)
     memcpy(p, topic, head);
     sandboxagent__broker__v1__envelope__pack(e, p + head);
     return msg;
+}
+
+enum { CLOSE_MS = 300 };
+
+struct closing {
+    atomic_int refs; /* the thread and the waiter */
+    nng_socket socket;
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    bool closed;
+};
+
+static void closing_release(struct closing *c)
+{
+    if (atomic_fetch_sub(&c->refs, 1) > 1)
+        return;
+    pthread_cond_destroy(&c->cond);
+    pthread_mutex_destroy(&c->mutex);
+    free(c);
+}
+
+static void *run_close(void *arg)
+{
+    struct closing *c = arg;
+    nng_close(c->socket);
+    pthread_mutex_lock(&c->mutex);
+    c->closed = true;
+    pthread_cond_signal(&c->cond);
+    pthread_mutex_unlock(&c->mutex);
+    closing_release(c);
+    return NULL;
+}
+
+void bus_close(nng_socket socket)
+{
+    struct closing *c = sa_calloc(1, sizeof *c);
+    pthread_t thread;
+    c->socket = socket;
+    atomic_init(&c->refs, 2);
+    pthread_mutex_init(&c->mutex, NULL);
+    pthread_cond_init(&c->cond, NULL);
+    if (pthread_create(&thread, NULL, run_close, c)) {
+        closing_release(c);
+        run_close(c);
+        return;
+    }
+    pthread_detach(thread);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += CLOSE_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    int rc = 0;
+    pthread_mutex_lock(&c->mutex);
+    while (!c->closed && !rc)
+        rc = pthread_cond_timedwait(&c->cond, &c->mutex, &until);
+    pthread_mutex_unlock(&c->mutex);
+    closing_release(c);
 }
