@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-
 static const struct session_service_handlers session_handlers = {
     .create_session = api_create_session,
     .get_session = api_get_session,

@@ -1,0 +1,63 @@
+/* Any bytes as the output of an agent, in any cuts: every line gives an event that is within its limit and
+ * that readers can read, and no byte is lost or handed out twice. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "services/session-svc/acp_read.h"
+#include "services/session-svc/lines.h"
+
+#define MUST(x)                                                                                              \
+    do {                                                                                                     \
+        if (!(x))                                                                                            \
+            abort();                                                                                         \
+    } while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_line(const void *p, size_t n)
+{
+    struct sa_arena *arena = sa_arena_new();
+    struct acp_message m;
+    acp_read(arena, p, n, &m);
+    MUST((m.kind == ACP_RESPONSE) == !m.event);
+    if (m.event) {
+        size_t packed_size = event__get_packed_size(m.event);
+        MUST(packed_size <= ACP_EVENT_MAX + 4096);
+        uint8_t *packed = sa_malloc(packed_size + 1);
+        event__pack(m.event, packed);
+        MUST(!rpc_validate(&event__descriptor, packed, packed_size, NULL));
+        free(packed);
+    } else {
+        acp_error_text(arena, m.error);
+        acp_stop_reason(json_get(m.result, "stopReason"));
+    }
+    if (m.params.n) {
+        size_t options;
+        acp_tool_call(arena, json_get(m.params, "toolCall"));
+        acp_permission_options(arena, json_get(m.params, "options"), &options);
+    }
+    sa_arena_free(arena);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    size_t cut = size ? data[0] % 97 + 1 : 1, seen = 0;
+    struct lines l;
+    struct line line;
+    lines_init(&l, 16384, 0);
+    for (size_t at = 0; at < size; at += cut) {
+        lines_feed(&l, data + at, size - at < cut ? size - at : cut);
+        for (enum lines_what w; (w = lines_next(&l, &line)) != LINES_NONE;) {
+            if (w != LINES_SKIPPED)
+                seen += line.size + 1;
+            if (w == LINES_LINE)
+                check_line(line.p, line.n);
+        }
+    }
+    MUST(lines_end(&l) == size);
+    if (lines_last(&l, &line) != LINES_NONE)
+        seen += line.size;
+    MUST(seen == size);
+    lines_fini(&l);
+    return 0;
+}
