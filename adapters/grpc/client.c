@@ -50,7 +50,7 @@ struct rpc_request {
     void *user;
     sa_error *error; /* ours: it counts more than the status */
     bool owned;      /* messages are malloc'ed and go to the callback */
-    bool abandoned, has_status, finishing;
+    bool abandoned, cancelled, has_status, finishing;
     bool reading, read_ended, writing, paused;
     bool close_send, sent_close;
 };
@@ -435,6 +435,7 @@ void rpc_close_send(struct rpc_request *r)
 
 void rpc_cancel(struct rpc_request *r)
 {
+    r->cancelled = true;
     grpc_call_cancel(r->call, NULL);
     if (!r->done)
         rpc_pause_response(r, false); /* on_end must not wait for a reader that has given up */
@@ -467,7 +468,11 @@ static bool failed(struct rpc_request *r, sa_error **err)
     }
     if (r->status == GRPC_STATUS_OK)
         return false;
-    status_error(r->status, r->status_message, &r->trailing, r->method->path, err);
+    /* A call that reaches a server which is just going is reset, and gRPC calls that cancelled. */
+    grpc_status_code code = r->status;
+    if (code == GRPC_STATUS_CANCELLED && !r->cancelled && !status_has_details(&r->trailing))
+        code = GRPC_STATUS_UNAVAILABLE;
+    status_error(code, r->status_message, &r->trailing, r->method->path, err);
     return true;
 }
 

@@ -69,6 +69,8 @@ bool outbox_writable(struct outbox *o);
 #define STATUS_DETAILS_KEY "grpc-status-details-bin"
 /* google.rpc.Status with an ErrorInfo, serialized. */
 grpc_slice status_details(const sa_error *e);
+/* Did the server's application send this status (it brings details), or gRPC itself? */
+bool status_has_details(const grpc_metadata_array *trailing);
 /* The error of a call that ended with `code`, from the details where there are any. */
 void status_error(grpc_status_code code, grpc_slice message, const grpc_metadata_array *trailing,
                   const char *method, sa_error **err);

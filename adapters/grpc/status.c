@@ -46,6 +46,11 @@ static const grpc_metadata *find_details(const grpc_metadata_array *a)
     return NULL;
 }
 
+bool status_has_details(const grpc_metadata_array *trailing)
+{
+    return find_details(trailing);
+}
+
 static bool ends_with(const char *s, const char *end)
 {
     size_t n = strlen(s), m = strlen(end);
