@@ -263,7 +263,7 @@ static size_t leave_escapes(void *cls, struct MHD_Connection *conn, char *text)
     return strlen(text);
 }
 
-static void on_log(void *cls, const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static void on_log(void *cls, const char *fmt, va_list ap)
 {
     char text[256];
     (void)cls;
