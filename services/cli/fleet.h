@@ -13,7 +13,7 @@ enum {
     FLEET_SECRET_FD = 3,
     FLEET_TOKEN_FD = 4,
     FLEET_START_MS = 30000, /* until every service must have said that it serves */
-    FLEET_STOP_MS = 12000,  /* for each to stop; a service drains for at most 10 s */
+    FLEET_STOP_MS = 18000,  /* for each: it drains for at most 10 s, process-svc then ends processes */
 };
 
 struct fleet_service {

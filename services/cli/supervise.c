@@ -23,7 +23,7 @@ enum {
 };
 
 static const struct service_option supervise_options[] = {
-    {"grace", SERVICE_OPTION_UINT, "12000", 0, 600000, "milliseconds from TERM to KILL"},
+    {"grace", SERVICE_OPTION_UINT, "18000", 0, 600000, "milliseconds from TERM to KILL"},
     {0},
 };
 
