@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/in.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +56,7 @@ static const struct service_option server_options[] = {
     {"durability", SERVICE_OPTION_TEXT, "grouped", 0, 0,
      "grouped, nosync or fsync: what power loss may cost"},
     {"log-level", SERVICE_OPTION_TEXT, "warn", 0, 0, "debug, info, warn or error"},
-    {"bus-drop-percent", SERVICE_OPTION_UINT, "0", 0, 100, "tests: lose so many bus messages"},
+    {"bus-drop-percent", SERVICE_OPTION_UINT, NULL, 0, 100, "tests: lose so many bus messages"},
     {0},
 };
 
@@ -100,7 +102,16 @@ static char *address_of(const char *host, unsigned port)
     return sa_format(strchr(host, ':') && *host != '[' ? "[%s]:%u" : "%s:%u", host, port);
 }
 
-static int check_port(const char *host, unsigned port, sa_error **err)
+static bool is_loopback(const struct sockaddr *a)
+{
+    const struct sockaddr_in *v4 = (const void *)a;
+    const struct sockaddr_in6 *v6 = (const void *)a;
+    return a->sa_family == AF_INET ? ntohl(v4->sin_addr.s_addr) >> 24 == 127
+                                   : a->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+}
+
+/* loopback_only: plain text does not leave this machine. */
+static int check_port(const char *host, unsigned port, bool loopback_only, sa_error **err)
 {
     struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM}, *found;
     char service[8];
@@ -113,8 +124,12 @@ static int check_port(const char *host, unsigned port, sa_error **err)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     bool bound = fd >= 0 && bind(fd, found->ai_addr, found->ai_addrlen) == 0 && listen(fd, 1) == 0;
     int saved = errno;
+    bool stays = is_loopback(found->ai_addr);
     freeaddrinfo(found);
     sa_close(fd);
+    if (loopback_only && !stays)
+        return sa_fail(err, SA_INVALID_CONFIG,
+                       "gRPC off the loopback (%s) needs TLS: --tls-cert and --tls-key", host);
     if (!bound && saved == EADDRINUSE)
         return sa_fail(err, SA_ADDRESS_IN_USE, "port %u of %s is in use", port, host);
     return bound ? 0 : sa_fail_errno(err, saved, "port %u of %s", port, host);
@@ -127,11 +142,36 @@ static int check_ports(const struct server *s, sa_error **err)
     if (http > base && http <= base + 4)
         return sa_fail(err, SA_INVALID_CONFIG, "--port %u is one of the gRPC ports %u to %u", http, base + 1,
                        base + 4);
-    if (check_port(text(s, "host"), http, err) < 0)
+    if (check_port(text(s, "host"), http, false, err) < 0)
         return -1;
     for (unsigned i = 1; i <= 4; i++)
-        if (check_port(text(s, "grpc-host"), base + i, err) < 0)
+        if (check_port(text(s, "grpc-host"), base + i, !text(s, "tls-cert"), err) < 0)
             return -1;
+    return 0;
+}
+
+/* What the services would refuse, each with a line of its own. */
+static int check_options(const struct server *s, sa_error **err)
+{
+    static const char *const files[] = {"tls-cert", "tls-key", "tls-ca"};
+    const char *user = text(s, "agent-user"), *durability = text(s, "durability"),
+               *level = text(s, "log-level");
+    if (user && geteuid() != 0)
+        return sa_fail(err, SA_INVALID_CONFIG, "option `--agent-user` needs root");
+    if (user && !getpwnam(user))
+        return sa_fail(err, SA_INVALID_CONFIG, "option `--agent-user`: there is no user `%s`", user);
+    if (strcmp(durability, "grouped") && strcmp(durability, "nosync") && strcmp(durability, "fsync"))
+        return sa_fail(err, SA_INVALID_CONFIG, "option `--durability`: `%s` is not grouped, nosync or fsync",
+                       durability);
+    if (strcmp(level, "debug") && strcmp(level, "info") && strcmp(level, "warn") && strcmp(level, "error"))
+        return sa_fail(err, SA_INVALID_CONFIG, "option `--log-level`: `%s` is not debug, info, warn or error",
+                       level);
+    if (!text(s, "tls-cert") != !text(s, "tls-key") || (text(s, "tls-ca") && !text(s, "tls-cert")))
+        return sa_fail(err, SA_INVALID_CONFIG,
+                       "--tls-cert and --tls-key go together, and --tls-ca with them");
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (text(s, files[i]) && access(text(s, files[i]), R_OK) < 0)
+            return sa_fail_errno(err, errno, "option `--%s`: `%s`", files[i], text(s, files[i]));
     return 0;
 }
 
@@ -228,7 +268,7 @@ static void add(struct words *w, const char *option, const char *value)
 static void pass_on(const struct server *s, struct words *w, const char *name)
 {
     cleanup_free char *option = sa_format("--%s", name);
-    if (options_given(s->options, name))
+    if (text(s, name))
         add(w, option, text(s, name));
 }
 
@@ -375,8 +415,8 @@ static void run(struct server *s, sa_error **err)
 
 static int begin(struct server *s, sa_error **err)
 {
-    if (open_directories(s, err) < 0 || find_token(s, err) < 0 || describe_services(s, err) < 0 ||
-        check_ports(s, err) < 0)
+    if (check_options(s, err) < 0 || open_directories(s, err) < 0 || find_token(s, err) < 0 ||
+        describe_services(s, err) < 0 || check_ports(s, err) < 0)
         return -1;
     s->loop = sa_loop_new(err);
     if (!s->loop)

@@ -63,8 +63,10 @@ void show_json(FILE *out, const ProtobufCMessage *m)
 
 void show_break(struct show *s)
 {
-    if (s->open != SHOW_NOTHING)
-        fputs(s->colour ? "\033[0m\n" : "\n", s->out);
+    if (s->open != SHOW_NOTHING && s->colour)
+        fputs("\033[0m", s->out);
+    if (s->open != SHOW_NOTHING && !s->at_start)
+        fputc('\n', s->out);
     s->open = SHOW_NOTHING;
 }
 
@@ -94,6 +96,9 @@ static void show_chunk(struct show *s, enum show_open kind, const ContentChunk *
         fputs(mark[kind], s->out);
     }
     show_content(s, chunk->content);
+    const ContentBlock *c = chunk->content;
+    size_t n = c && c->kind_case == CONTENT_BLOCK__KIND_TEXT ? strlen(c->text) : 0;
+    s->at_start = n ? c->text[n - 1] == '\n' : s->at_start && s->open == kind;
     s->open = kind;
 }
 

@@ -18,6 +18,7 @@ struct show {
     bool colour;         /* escape sequences of our own */
     bool numbers;        /* seq before each event; then chunks are not joined */
     enum show_open open; /* the text that the cursor stands behind */
+    bool at_start;       /* its last character was a newline */
 };
 
 void show_event(struct show *s, const Event *e);

@@ -52,7 +52,9 @@ static void pieces_of_one_text_are_joined(void **state)
     say(&p, EVENT__KIND_AGENT_THOUGHT_CHUNK, " see", 2);
     say(&p, EVENT__KIND_AGENT_MESSAGE_CHUNK, "Hel", 3);
     say(&p, EVENT__KIND_AGENT_MESSAGE_CHUNK, "lo", 4);
-    assert_page(&p, "(thinks) let me see\nHello\n");
+    say(&p, EVENT__KIND_AGENT_MESSAGE_CHUNK, "!\n", 5);
+    say(&p, EVENT__KIND_AGENT_THOUGHT_CHUNK, "done", 6);
+    assert_page(&p, "(thinks) let me see\nHello!\n(thinks) done\n");
 }
 
 static void numbered_events_stand_alone(void **state)

@@ -102,7 +102,8 @@ static void nothing_is_left_at_the_end(void **state)
 static void a_command_that_does_not_listen_is_killed(void **state)
 {
     (void)state;
-    struct program p = program_start(SCRIPT("trap '' TERM; echo I am $$; while :; do sleep 1000; done"), NULL);
+    struct program p =
+        program_start(SCRIPT("trap '' TERM; echo I am $$; while :; do sleep 1000; done"), NULL);
     pid_t pid = pid_after(&p, "I am");
     program_signal(&p, SIGTERM);
     assert_int_equal(program_wait(&p), 0);
