@@ -132,7 +132,7 @@ static void bidi_stream_answers_each_message(void **state)
     struct rpc_stream *s = echo_chat_begin(f.channel, NULL);
     EchoChatResponse *res = NULL;
     for (int i = 0; i < 100; i++) {
-        char text[16];
+        char text[32];
         snprintf(text, sizeof text, "line %d", i);
         EchoChatRequest m = ECHO_CHAT_REQUEST__INIT;
         m.text = text;
