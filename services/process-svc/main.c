@@ -1,0 +1,176 @@
+/* process-svc: owns every child process. This file is the map.
+ *
+ *   main.c       options; the order of start and stop
+ *   api.c        the unary methods of ProcessService: check, find, hand over
+ *   processes.c  the life of a process: intent, start, end, deletion; step() decides what comes next
+ *   recover.c    after a start: shims found again, unfinished work completed or undone
+ *   attach.c     AttachProcess: followers of output at their own speed, input at an offset
+ *   run.c        RunProcess: one command to its end
+ *   stop.c       after SIGTERM: TERM, KILL, nothing left behind
+ *   messages.c   records and statuses as messages of the API
+ *   spec.c       what a caller asks for, checked, and packed for a shim; users
+ *   reader.c     journals, read without the shim
+ *   link.c       the connection to a shim
+ *   spawner.c    the spawn helper, which forks for us
+ *   store.proto  what the store keeps
+ *   shim/        the program that runs beside every process and outlives this service: shim/main.c is its map
+ */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "adapters/os/file.h"
+#include "adapters/os/log.h"
+#include "adapters/os/mem.h"
+#include "services/process-svc/api.h"
+#include "services/process-svc/processes.h"
+#include "services/process-svc/run.h"
+
+static const struct service_option options[] = {
+    {"shim", SERVICE_OPTION_TEXT, NULL, 0, 0, "the program process-shim; else beside this program"},
+    {"max-processes", SERVICE_OPTION_UINT, "4096", 1, 100000, "processes that may run at once"},
+    {"max-runs", SERVICE_OPTION_UINT, "64", 1, 10000, "commands of RunProcess that may run at once"},
+    {"keep-children", SERVICE_OPTION_FLAG, NULL, 0, 0,
+     "at SIGTERM leave processes running, for the next start"},
+    {0},
+};
+
+static char *shim_program(struct service *svc)
+{
+    const char *given = service_text(svc, "shim");
+    char self[PATH_MAX];
+    if (given)
+        return sa_strdup(given);
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = 0;
+    char *slash = strrchr(self, '/');
+    if (slash)
+        *slash = 0;
+    return sa_format("%s/process-shim", self);
+}
+
+static enum store_durability durability(struct service *svc)
+{
+    const char *text = service_text(svc, "durability");
+    return !strcmp(text, "nosync") ? STORE_NOSYNC : !strcmp(text, "fsync") ? STORE_FSYNC : STORE_NOMETASYNC;
+}
+
+/* The store's epoch: made with the store, so that a reader of our facts notices another store. */
+static int store_epoch(struct processes *all, uint64_t *ret_epoch, sa_error **err)
+{
+    struct store_key key = store_key_of("epoch", 5);
+    cleanup_buf struct sa_buf value = {0};
+    int r = store_get_bytes(all->store, TABLE_META, &key, &value, err);
+    if (r < 0)
+        return -1;
+    uint64_t epoch = (uint64_t)sa_wall_us();
+    if (r == 1 && value.len == sizeof epoch) {
+        memcpy(ret_epoch, value.data, sizeof epoch);
+        return 0;
+    }
+    struct store_set *set = store_set_new();
+    store_put_bytes(set, TABLE_META, &key, &epoch, sizeof epoch);
+    *ret_epoch = epoch;
+    return store_commit(all->store, set, NULL, NULL, err);
+}
+
+/* Without the spawn helper nothing can be started. The next start of the service makes a new one. */
+static void helper_gone(void *user)
+{
+    struct processes *all = user;
+    sa_error *err = NULL;
+    all->fatal = true;
+    sa_fail(&err, SA_SYSTEM_ERROR, "the spawn helper has ended");
+    service_fatal(all->svc, err);
+}
+
+static int open_all(struct processes *all, sa_error **err)
+{
+    struct service *svc = all->svc;
+    const char *data = service_data_dir(svc), *user = service_agent_user(svc);
+    cleanup_free char *store = sa_format("%s/store", data), *program = shim_program(svc);
+    const struct store_options opt = {
+        .dir = store, .tables = process_tables, .n_tables = TABLES, .durability = durability(svc)};
+    uint64_t epoch;
+    all->directory = sa_format("%s/processes", data);
+    if (user && spec_user_find(user, &all->user, err) < 0)
+        return sa_wrap(err, "option --agent-user");
+    if (sa_mkdirs(all->directory, 0700, err) < 0 || !(all->store = store_open(all->loop, &opt, err)) ||
+        store_epoch(all, &epoch, err) < 0 || !(all->bus = service_bus(svc, epoch, err)))
+        return -1;
+    all->spawner = spawner_new(all->loop, program, all->directory, helper_gone, all, err);
+    return all->spawner ? 0 : -1;
+}
+
+static void release(struct processes *all)
+{
+    sa_loop_lock(all->loop);
+    processes_fini(all);
+    spawner_free(all->spawner);
+    sa_loop_unlock(all->loop);
+    store_free(all->store);
+    free(all->directory);
+    free(all->chunk);
+    free(all);
+}
+
+static int start(struct service *svc, void **ret_state, sa_error **err)
+{
+    struct processes *all = sa_calloc(1, sizeof *all);
+    all->svc = svc;
+    all->loop = service_loop(svc);
+    all->max = service_uint(svc, "max-processes");
+    all->max_runs = service_uint(svc, "max-runs");
+    all->chunk = sa_malloc(ATTACH_CHUNK);
+    processes_start_timers(all);
+    if (open_all(all, err) < 0 || processes_recover(all, err) < 0) {
+        sa_loop_unlock(all->loop);
+        release(all);
+        sa_loop_lock(service_loop(svc));
+        return -1;
+    }
+    api_register(all);
+    *ret_state = all;
+    return 0;
+}
+
+/* Streams and waiting calls end; what is under way in the store may finish. */
+static void drain(void *state)
+{
+    struct processes *all = state;
+    cleanup_error sa_error *err = NULL;
+    all->draining = true;
+    sa_fail(&err, SA_DRAINING, "process-svc is about to stop");
+    runs_fail(all, err);
+    for (size_t i = 0; i < PROCESS_BUCKETS; i++)
+        for (struct process *p = all->buckets[i]; p; p = p->next) {
+            attachments_fail(p, err);
+            calls_fail(&p->waiters, err);
+            calls_fail(&p->deleters, err);
+        }
+}
+
+static void stop(void *state)
+{
+    struct processes *all = state;
+    if (all->draining && !all->fatal && !service_flag(all->svc, "keep-children"))
+        processes_end_all(all);
+    release(all);
+}
+
+static const struct service_spec spec = {
+    .name = "process-svc",
+    .summary = "Starts, follows, feeds, signals and remembers processes.",
+    .options = options,
+    .start = start,
+    .drain = drain,
+    .stop = stop,
+};
+
+int main(int argc, char **argv)
+{
+    return service_main(&spec, argc, argv);
+}

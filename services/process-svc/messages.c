@@ -1,0 +1,100 @@
+/* The API's picture of what the store and the shims know. */
+#include <string.h>
+
+#include "services/process-svc/processes.h"
+
+static Google__Protobuf__Timestamp *timestamp(struct sa_arena *a, int64_t us)
+{
+    Google__Protobuf__Timestamp *t = sa_arena_alloc(a, sizeof *t);
+    google__protobuf__timestamp__init(t);
+    t->seconds = us / 1000000;
+    t->nanos = (int32_t)(us % 1000000) * 1000;
+    return t;
+}
+
+static ProtobufCBinaryData bytes(struct sa_arena *a, ProtobufCBinaryData b)
+{
+    return (ProtobufCBinaryData){b.len, b.len ? sa_arena_memdup(a, b.data, b.len) : NULL};
+}
+
+ExitRecord *process_exit_message(struct sa_arena *a, const EndRecord *end)
+{
+    if (!end)
+        return NULL;
+    ExitRecord *m = sa_arena_alloc(a, sizeof *m);
+    exit_record__init(m);
+    if (end->kind == 1) {
+        m->kind_case = EXIT_RECORD__KIND_EXIT_CODE;
+        m->exit_code = end->value;
+    } else if (end->kind == 2) {
+        m->kind_case = EXIT_RECORD__KIND_SIGNAL;
+        m->signal = end->value;
+    } else {
+        m->kind_case = EXIT_RECORD__KIND_LOST;
+        m->lost = sa_arena_strdup(a, end->reason);
+    }
+    m->time = timestamp(a, end->time_us);
+    return m;
+}
+
+static ProcessSpec *spec_message(struct sa_arena *a, const ProcessRecord *r)
+{
+    ProcessSpec *m = sa_arena_alloc(a, sizeof *m);
+    process_spec__init(m);
+    m->n_argv = r->n_argv;
+    m->argv = sa_arena_alloc(a, (r->n_argv + 1) * sizeof *m->argv);
+    for (size_t i = 0; i < r->n_argv; i++)
+        m->argv[i] = bytes(a, r->argv[i]);
+    m->cwd = bytes(a, r->cwd);
+    m->user = sa_arena_strdup(a, r->user);
+    m->stdout_retention =
+        (RetentionPolicy)(r->stdout_retention ? r->stdout_retention : RETENTION_POLICY_RING);
+    m->journal_bytes = r->journal_bytes;
+    m->n_labels = r->n_labels;
+    m->labels = sa_arena_alloc(a, (r->n_labels + 1) * sizeof *m->labels);
+    for (size_t i = 0; i < r->n_labels; i++) {
+        ProcessSpec__LabelsEntry *l = m->labels[i] = sa_arena_alloc(a, sizeof *l);
+        process_spec__labels_entry__init(l);
+        l->key = sa_arena_strdup(a, r->labels[i]->key);
+        l->value = sa_arena_strdup(a, r->labels[i]->value);
+    }
+    return m;
+}
+
+Process *process_record_message(struct sa_arena *a, const char *id, const ProcessRecord *r)
+{
+    Process *m = sa_arena_alloc(a, sizeof *m);
+    process__init(m);
+    m->process_id = sa_arena_strdup(a, id);
+    m->state = r->state == RECORD_STATE_EXITED ? PROCESS_STATE_EXITED : PROCESS_STATE_RUNNING;
+    m->spec = spec_message(a, r);
+    m->state_seq = r->seq;
+    m->start_time = timestamp(a, r->started_us);
+    const EndRecord *end = r->end;
+    if (end) {
+        m->exit = process_exit_message(a, end);
+        m->stdin_offset = end->stdin_offset;
+        m->stdout_first = end->stdout_first;
+        m->stdout_end = end->stdout_end;
+        m->stderr_first = end->stderr_first;
+        m->stderr_end = end->stderr_end;
+    }
+    return m;
+}
+
+Process *process_message(struct sa_arena *a, const struct process *p)
+{
+    Process *m = process_record_message(a, p->name, p->record);
+    if (p->phase == PROCESS_EXITED)
+        return m;
+    const struct shim_status *s = &p->status;
+    m->state = PROCESS_STATE_RUNNING; /* its end may be under way to the store: not told yet */
+    m->exit = NULL;
+    m->pid = p->record->pid;
+    m->stdin_offset = s->stdin_next;
+    m->stdout_first = s->first[SHIM_STDOUT];
+    m->stdout_end = s->end[SHIM_STDOUT];
+    m->stderr_first = s->first[SHIM_STDERR];
+    m->stderr_end = s->end[SHIM_STDERR];
+    return m;
+}

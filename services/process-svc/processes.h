@@ -1,0 +1,148 @@
+/* Every process we know: the live ones in memory with the link to their shim, all of them in the store.
+ *
+ * One function, step() in processes.c, decides what comes next for a process:
+ *
+ *     STARTING --status RUNNING, committed--> RUNNING --status EXITED or lost, committed--> EXITED
+ *         |                                                                                   |
+ *         +--exec failed: intent deleted, directory removed--> (gone) <--delete, committed----+
+ *
+ * Nobody is told of a state that is not committed. An ended process leaves the memory when its shim is gone
+ * and nobody follows it; processes_find brings it back from the store. All functions under the service lock.
+ */
+#ifndef SERVICES_PROCESS_SVC_PROCESSES_H_
+#define SERVICES_PROCESS_SVC_PROCESSES_H_
+
+#include "adapters/grpc/rpc.h"
+#include "adapters/lmdb/store.h"
+#include "adapters/os/clock.h"
+#include "sandboxagent/process/v1/process_service.rpc.h"
+#include "services/process-svc/link.h"
+#include "services/process-svc/reader.h"
+#include "services/process-svc/spawner.h"
+#include "services/process-svc/spec.h"
+#include "services/runtime/service.h"
+#include "store.rpc.h"
+
+enum {
+    PROCESSES_MAX_DEFAULT = 4096,
+    PROCESS_BUCKETS = 1024,
+    ATTACH_CHUNK = 128 << 10,
+    REQUEST_KEPT_HOURS = 24,
+};
+
+/* Tables of the store. */
+enum { TABLE_META, TABLE_PROCESSES, TABLE_REQUESTS, TABLES };
+
+enum process_phase { PROCESS_STARTING, PROCESS_RUNNING, PROCESS_EXITED };
+
+/* Calls that wait for the same thing. */
+struct calls {
+    struct rpc_call **calls;
+    size_t n;
+};
+
+struct attachment;
+struct run;
+
+struct process {
+    struct process *next; /* in its bucket */
+    struct processes *all;
+    struct sa_id id;
+    char name[SA_ID_TEXT + 1];
+    enum process_phase phase;
+    ProcessRecord *record; /* as committed, or being committed */
+    bool committing;
+    bool gone;               /* deleted, or never started: to be forgotten */
+    bool deleting;           /* end it, then forget it */
+    bool sweeping;           /* its shim is dead, its tree is being ended */
+    bool lost;               /* swept */
+    bool awaited;            /* found again, the shim has not spoken yet */
+    bool collecting;         /* a look whether it may leave the memory is due */
+    const ProcessSpec *spec; /* while starting for a call: of starters.calls[0]'s request */
+    struct spec_user user;   /* while starting */
+    uint8_t digest[SA_SHA256_SIZE];
+    struct link link;
+    struct shim_status status; /* phase 0: none came yet */
+    sa_error *failure;         /* why it could not be started */
+    struct reader reader;
+    struct attachment *attachments;
+    struct calls starters, waiters, deleters;
+};
+
+struct processes {
+    struct service *svc;
+    struct sa_loop *loop;
+    struct store *store;
+    struct bus_publisher *bus;
+    struct spawner *spawner;
+    char *directory;
+    struct spec_user user; /* of user processes by default */
+    size_t max;            /* of live processes */
+    size_t live;           /* starting and running */
+    size_t awaited;        /* see process.awaited */
+    size_t journal_errors; /* processes whose journal cannot be written */
+    bool ready, draining, fatal;
+    uint8_t *chunk;   /* attach.c: what is read before it is sent */
+    struct run *runs; /* run.c */
+    size_t n_runs, max_runs;
+    struct sa_timer *ready_timer; /* recover.c */
+    struct sa_timer *prune_timer; /* recover.c */
+    struct sa_timer *retry_timer; /* after a commit that failed */
+    struct process *buckets[PROCESS_BUCKETS];
+};
+
+extern const struct store_table process_tables[TABLES];
+
+/* ---- for the API ---- */
+
+/* NULL: PROCESS_NOT_FOUND. The result stays while the caller adds itself to it (calls, attachments). */
+struct process *processes_find(struct processes *all, const char *process_id, sa_error **err);
+/* Starts a process for the call, which is answered later. req lives as long as the call. */
+void processes_start(struct processes *all, struct rpc_call *call, const StartProcessRequest *req,
+                     const struct spec_user *user);
+/* Answers once it is forgotten. PROCESS_RUNNING unless `kill` or it has ended. */
+void process_delete(struct process *p, struct rpc_call *call, bool kill);
+/* Answers WaitProcess once it has ended. */
+void process_wait(struct process *p, struct rpc_call *call);
+
+/* The API's picture of a process, or of a record that is not in memory. */
+Process *process_message(struct sa_arena *a, const struct process *p);
+Process *process_record_message(struct sa_arena *a, const char *id, const ProcessRecord *r);
+ExitRecord *process_exit_message(struct sa_arena *a, const EndRecord *end);
+/* For store-only looks: the live process with this id, or NULL. */
+struct process *processes_live(struct processes *all, struct sa_id id);
+/* Opens the journals, if they are not. */
+int process_open_reader(struct process *p, sa_error **err);
+/* Looks later whether it may leave the memory: after taking a call or an attachment away. */
+void process_release(struct process *p);
+void process_directory(const struct process *p, struct sa_buf *ret);
+
+void calls_add(struct calls *c, struct rpc_call *call);
+/* Drops those whose caller has gone. */
+void calls_prune(struct calls *c);
+void calls_fail(struct calls *c, const sa_error *err);
+
+/* ---- for recovery ---- */
+
+/* Puts a process into the table; takes record (NULL: none is stored). */
+struct process *process_new(struct processes *all, struct sa_id id, ProcessRecord *record,
+                            enum process_phase phase);
+/* Connects to its shim: 0, or -1 when there is none. */
+int process_connect(struct process *p);
+/* What it is: decides the next step after something has changed. */
+void process_step(struct process *p);
+void processes_check_ready(struct processes *all);
+/* recover.c: finds shims again, completes or undoes what was begun; then service_ready. */
+int processes_recover(struct processes *all, sa_error **err);
+void processes_start_timers(struct processes *all);
+/* Without the lock, when nothing else runs: ends every process (TERM, then KILL) and waits, a few seconds at
+ * most, until all is gone. stop.c */
+void processes_end_all(struct processes *all);
+/* Forgets what is in memory; shims live on. */
+void processes_fini(struct processes *all);
+
+/* attach.c: output, state or input offset of the process have changed. */
+void attachments_notify(struct process *p);
+void attachments_fail(struct process *p, const sa_error *err);
+
+#endif

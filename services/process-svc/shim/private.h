@@ -1,0 +1,59 @@
+/* What the files of a shim share: shim.c lives, start.c gives birth. */
+#ifndef SERVICES_PROCESS_SVC_SHIM_PRIVATE_H_
+#define SERVICES_PROCESS_SVC_SHIM_PRIVATE_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "services/process-svc/shim/input.h"
+#include "services/process-svc/shim/journal.h"
+#include "services/process-svc/shim/protocol.h"
+#include "services/process-svc/shim/shim.h"
+
+enum { SHIM_CHUNK = 64 << 10 };
+enum source { CONNECTION, LISTENER, CHILDREN, INPUT, OUTPUT /* and the next: one per stream */ };
+
+struct stream {
+    struct journal journal;
+    int pipe;       /* read end; -1: closed */
+    int polled;     /* is it in epoll? */
+    uint64_t drain; /* bytes to take until the child's own output is complete */
+};
+
+struct shim {
+    bool run; /* SHIM_FLAG_RUN */
+    int epoll, connection, listener, children, state_fd, exit_fd;
+    uint32_t connection_events, input_events;
+    pid_t child;
+    bool reaped;                             /* the child's wait status is known */
+    bool killing;                            /* SIGKILL to all that descends, until nothing is left */
+    bool released;                           /* the exit record was taken */
+    bool finished;                           /* nothing descends from us any more */
+    bool answer;                             /* the status answers a request: it must get through */
+    bool changed;                            /* something besides the ends of the streams */
+    bool grown;                              /* the ends of the streams */
+    uint64_t told_ns;                        /* when the last status was sent */
+    uint64_t pause_ns, retry_ns, deleted_ns; /* pause between announcements; when to look again, 0: not */
+    uint64_t arrival;
+    struct stream stream[SHIM_STREAMS];
+    struct input input;
+    struct shim_status status;
+    struct shim_state state;
+    /* Bytes taken from a pipe that the disk has refused so far. */
+    size_t held_at, held_end;
+    struct stream *held_by;
+    char chunk[SHIM_CHUNK];
+    union {
+        struct shim_request header;
+        char bytes[sizeof(struct shim_request) + SHIM_INPUT_CHUNK_MAX];
+    } request;
+};
+
+int64_t shim_wall_us(void);
+void shim_poll(struct shim *s, int fd, int source, uint32_t events, int op);
+/* Makes everything and starts the child; 0, or -1 with errno (and status.failed_stage, where known). */
+int shim_start(struct shim *s, const struct shim_descriptors *d);
+
+#endif

@@ -1,0 +1,551 @@
+/* Design notes
+ *
+ * One thread, one epoll, no allocation: what grows is in files. Everything the other side may want to know is
+ * one struct shim_status; so a message may be dropped when a later one follows, and nothing is queued. Only
+ * the answer to a request must not be lost: while one cannot be sent, no further request is read.
+ *
+ * New output is announced at once after a pause, then at most every ANNOUNCE_NS, and not while the last
+ * message is still unread: a child that writes small lines would otherwise cost a wake-up of process-svc for
+ * each.
+ *
+ * Order at the start: directory, socket, then a look at the connection. If process-svc has died before it
+ * could know this directory, the connection is gone and nothing is started; if it dies later, its successor
+ * finds the directory and the socket.
+ *
+ * The child has ended when it was reaped and what lay in the pipes at that moment is in the journals; then
+ * the exit record is renamed into place, then it is told. A descendant that holds the pipes delays nothing.
+ */
+#include "services/process-svc/shim/shim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "services/process-svc/shim/child.h"
+#include "services/process-svc/shim/private.h"
+
+#ifndef SIOCOUTQ
+#define SIOCOUTQ TIOCOUTQ
+#endif
+
+#define ANNOUNCE_NS 300000ull
+#define ANNOUNCE_MAX_NS 20000000ull /* while nobody reads the announcements */
+#define RETRY_NS 100000000ull       /* of a journal that cannot be written, of a tree that is being killed */
+#define DELETED_NS 5000000000ull    /* look whether our directory was deleted, once the child has ended */
+
+enum { READS_PER_TURN = 4 };
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+int64_t shim_wall_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+void shim_poll(struct shim *s, int fd, int source, uint32_t events, int op)
+{
+    struct epoll_event e = {.events = events, .data.u32 = (uint32_t)source};
+    epoll_ctl(s->epoll, op, fd, &e);
+}
+
+/* Out of epoll before it is closed: a descriptor that a child still shares would go on reporting. */
+static void drop(struct shim *s, int *fd, bool polled)
+{
+    if (*fd < 0)
+        return;
+    if (polled)
+        epoll_ctl(s->epoll, EPOLL_CTL_DEL, *fd, NULL);
+    close(*fd);
+    *fd = -1;
+}
+
+/* ---- telling ---- */
+
+static void fill_status(struct shim *s)
+{
+    struct shim_status *st = &s->status;
+    st->stdin_next = s->input.next;
+    st->stdin_pending = s->input.next - s->input.written;
+    st->stdin_closed = (uint8_t)s->input.closed;
+    st->descendants = !s->finished;
+    for (int i = 0; i < SHIM_STREAMS; i++) {
+        st->first[i] = s->stream[i].journal.first;
+        st->end[i] = s->stream[i].journal.end;
+    }
+}
+
+static void connection_lost(struct shim *s)
+{
+    drop(s, &s->connection, true);
+    s->answer = false;
+    if (s->run) {
+        s->killing = s->released = true;
+        descendants_signal(SIGKILL, 0, 0);
+        s->retry_ns = now_ns() + RETRY_NS;
+    }
+}
+
+static void watch_connection(struct shim *s, uint32_t events)
+{
+    if (s->connection >= 0 && s->connection_events != events)
+        shim_poll(s, s->connection, CONNECTION, s->connection_events = events, EPOLL_CTL_MOD);
+}
+
+static void send_status(struct shim *s)
+{
+    fill_status(s);
+    ssize_t r = send(s->connection, &s->status, sizeof s->status, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (r < 0 && errno == EAGAIN) {
+        watch_connection(s, EPOLLOUT);
+        return;
+    }
+    if (r < 0) {
+        connection_lost(s);
+        return;
+    }
+    s->answer = s->changed = s->grown = false;
+    s->told_ns = now_ns();
+    watch_connection(s, EPOLLIN);
+}
+
+/* Sends what is to be told; returns when to come back for the rest (0: not). */
+static uint64_t tell(struct shim *s, uint64_t now)
+{
+    if (s->connection < 0 || s->connection_events == EPOLLOUT)
+        return 0;
+    if (s->answer || s->changed) {
+        send_status(s);
+        return 0;
+    }
+    if (!s->grown)
+        return 0;
+    uint64_t due = s->told_ns + s->pause_ns;
+    if (now < due)
+        return due;
+    for (int i = 0; i < SHIM_STREAMS; i++)
+        journal_flush_index(&s->stream[i].journal);
+    int unread = 0;
+    if (ioctl(s->connection, SIOCOUTQ, &unread) == 0 && unread > 0) {
+        s->pause_ns = s->pause_ns * 2 < ANNOUNCE_MAX_NS ? s->pause_ns * 2 : ANNOUNCE_MAX_NS;
+        s->told_ns = now;
+        return now + s->pause_ns;
+    }
+    s->pause_ns = ANNOUNCE_NS;
+    send_status(s);
+    return 0;
+}
+
+/* ---- output ---- */
+
+/* How much to take at once. What an ended child has left in its pipe is taken beyond the bound: it is little,
+ * and its end can then be told although nobody acknowledges. */
+static size_t room(const struct stream *st)
+{
+    if (st->drain)
+        return st->drain < SHIM_CHUNK ? (size_t)st->drain : SHIM_CHUNK;
+    return journal_room(&st->journal, SHIM_CHUNK);
+}
+
+/* Is the pipe to be read? Not while a journal has no room or the disk is full. */
+static void watch_stream(struct shim *s, int i)
+{
+    struct stream *st = &s->stream[i];
+    bool want = st->pipe >= 0 && !s->held_by && room(st) > 0;
+    if (st->pipe < 0 || want == (bool)st->polled)
+        return;
+    shim_poll(s, st->pipe, OUTPUT + i, EPOLLIN, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL);
+    st->polled = want;
+}
+
+static void write_state(struct shim *s)
+{
+    if (s->state_fd >= 0 && pwrite(s->state_fd, &s->state, sizeof s->state, 0) != (ssize_t)sizeof s->state)
+        s->status.journal_errno = (uint32_t)errno; /* the block exists already: cannot be full */
+}
+
+static void publish_first(struct shim *s, struct stream *st)
+{
+    s->state.first[st - s->stream] = st->journal.first;
+    write_state(s);
+    journal_free_front(&st->journal);
+}
+
+static void advance(struct shim *s, struct stream *st)
+{
+    if (journal_advance(&st->journal))
+        publish_first(s, st);
+}
+
+/* Writes what was taken from a pipe. false: the disk refuses; it is held, the child waits, a timer tries
+ * again. */
+static bool store(struct shim *s, struct stream *st)
+{
+    while (s->held_at < s->held_end) {
+        ssize_t r = journal_append(&st->journal, s->chunk + s->held_at, s->held_end - s->held_at,
+                                   shim_wall_us(), &s->arrival);
+        if (r <= 0 && journal_shrink(&st->journal)) {
+            publish_first(s, st);
+            continue;
+        }
+        if (r <= 0) {
+            uint32_t error = (uint32_t)(r < 0 ? errno : ENOSPC);
+            s->changed |= s->status.journal_errno != error;
+            s->status.journal_errno = error;
+            s->held_by = st;
+            s->retry_ns = now_ns() + RETRY_NS;
+            return false;
+        }
+        s->held_at += (size_t)r;
+        st->drain -= (uint64_t)r < st->drain ? (uint64_t)r : st->drain;
+        s->grown = true;
+        advance(s, st);
+    }
+    s->held_by = NULL;
+    s->changed |= s->status.journal_errno != 0;
+    s->status.journal_errno = 0;
+    return true;
+}
+
+static void read_stream(struct shim *s, struct stream *st)
+{
+    for (int turn = 0; turn < READS_PER_TURN && st->pipe >= 0 && !s->held_by; turn++) {
+        size_t want = room(st);
+        if (!want)
+            return;
+        ssize_t n = read(st->pipe, s->chunk, want);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+            st->drain = 0;
+            return;
+        }
+        if (n <= 0) {
+            drop(s, &st->pipe, st->polled);
+            st->polled = 0;
+            st->drain = 0;
+            return;
+        }
+        s->held_at = 0;
+        s->held_end = (size_t)n;
+        if (!store(s, st) || (size_t)n < want)
+            return;
+    }
+}
+
+/* ---- the end of the child ---- */
+
+static void write_exit(struct shim *s)
+{
+    struct shim_exit *e = &s->status.exit;
+    for (int i = 0; i < SHIM_STREAMS; i++) {
+        journal_flush_index(&s->stream[i].journal);
+        e->end[i] = s->stream[i].journal.end;
+    }
+    e->stdin_next = s->input.next;
+    shim_seal_exit(e);
+    if (!s->run &&
+        (pwrite(s->exit_fd, e, sizeof *e, 0) != (ssize_t)sizeof *e || rename("exit.new", "exit") < 0))
+        s->status.journal_errno = (uint32_t)errno; /* it is told all the same, and kept while we live */
+    s->status.phase = SHIM_EXITED;
+    s->changed = true;
+    s->deleted_ns = now_ns() + DELETED_NS;
+    if (s->run) {
+        s->killing = true;
+        descendants_signal(SIGKILL, 0, 0);
+    }
+}
+
+static void child_ended(struct shim *s, int wstatus)
+{
+    struct shim_exit *e = &s->status.exit;
+    e->kind = WIFSIGNALED(wstatus) ? SHIM_EXIT_SIGNAL : SHIM_EXIT_CODE;
+    e->value = (uint32_t)(WIFSIGNALED(wstatus) ? WTERMSIG(wstatus) : WEXITSTATUS(wstatus));
+    e->time_us = shim_wall_us();
+    s->reaped = true;
+    for (int i = 0; i < SHIM_STREAMS; i++) {
+        int waiting = 0;
+        if (s->stream[i].pipe >= 0 && ioctl(s->stream[i].pipe, FIONREAD, &waiting) == 0)
+            s->stream[i].drain =
+                (uint64_t)waiting + (s->held_by == &s->stream[i] ? s->held_end - s->held_at : 0);
+    }
+}
+
+static void reap(struct shim *s)
+{
+    struct signalfd_siginfo info;
+    while (read(s->children, &info, sizeof info) > 0)
+        ;
+    pid_t pid;
+    for (int wstatus; (pid = waitpid(-1, &wstatus, WNOHANG)) > 0;)
+        if (pid == s->child)
+            child_ended(s, wstatus);
+    bool none = pid < 0 && errno == ECHILD;
+    s->changed |= none && !s->finished;
+    s->finished = none;
+    if (s->killing && !none) {
+        descendants_signal(SIGKILL, 0, 0);
+        s->retry_ns = now_ns() + RETRY_NS;
+    }
+}
+
+/* After every turn: has the child ended and is all it wrote in the journals? */
+static void check_exit(struct shim *s)
+{
+    if (!s->reaped || s->status.phase != SHIM_RUNNING)
+        return;
+    for (int i = 0; i < SHIM_STREAMS; i++) {
+        while (s->stream[i].drain && !s->held_by)
+            read_stream(s, &s->stream[i]);
+        if (s->stream[i].drain)
+            return;
+    }
+    write_exit(s);
+}
+
+/* ---- requests ---- */
+
+static int signal_request(struct shim *s, const struct shim_request *r)
+{
+    int n = 0;
+    if (r->scope == SHIM_SCOPE_PROCESS && !s->reaped)
+        n = kill(s->child, (int)r->value) == 0; /* not reaped: the number is still the child's */
+    if (r->scope == SHIM_SCOPE_GROUP)
+        n = descendants_signal((int)r->value, s->child, 0);
+    if (r->scope == SHIM_SCOPE_TREE)
+        n = descendants_signal((int)r->value, 0, 0);
+    if (r->scope == SHIM_SCOPE_TREE && r->value == SIGKILL && !s->finished) {
+        s->killing = true;
+        s->retry_ns = now_ns() + RETRY_NS;
+    }
+    return n ? 0 : ESRCH;
+}
+
+static void take_request(struct shim *s, size_t n)
+{
+    struct shim_request r;
+    int error = 0;
+    if (!shim_check_request(&s->request, n, &r)) {
+        connection_lost(s);
+        return;
+    }
+    switch (r.type) {
+    case SHIM_INPUT:
+        error = input_take(&s->input, r.offset, s->request.bytes + sizeof r, n - sizeof r, r.value != 0);
+        break;
+    case SHIM_SIGNAL:
+        error = signal_request(s, &r);
+        break;
+    case SHIM_ACK:
+        journal_ack(&s->stream[r.stream].journal, r.offset);
+        advance(s, &s->stream[r.stream]);
+        return;
+    case SHIM_RELEASE:
+        s->released = s->status.phase == SHIM_EXITED;
+        return;
+    default:
+        break;
+    }
+    s->status.answered = r.number;
+    s->status.answer_errno = (uint32_t)error;
+    s->answer = true;
+}
+
+static void read_connection(struct shim *s)
+{
+    if (s->connection_events == EPOLLOUT) {
+        send_status(s);
+        return;
+    }
+    /* MSG_TRUNC: the true length, so that a message that is too long is seen as such. */
+    ssize_t n = recv(s->connection, &s->request, sizeof s->request, MSG_DONTWAIT | MSG_TRUNC);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0 || (size_t)n > sizeof s->request)
+        connection_lost(s);
+    else
+        take_request(s, (size_t)n);
+    if (s->answer)
+        send_status(s);
+}
+
+static void use_connection(struct shim *s, int fd)
+{
+    drop(s, &s->connection, true);
+    s->connection = fd;
+    shim_poll(s, fd, CONNECTION, s->connection_events = EPOLLIN, EPOLL_CTL_ADD);
+    s->pause_ns = ANNOUNCE_NS;
+    s->changed = true;
+}
+
+/* A restarted process-svc; there is only one, so the newest connection is the one that counts. */
+static void accept_connection(struct shim *s)
+{
+    struct ucred peer;
+    socklen_t len = sizeof peer;
+    int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == geteuid() || !peer.uid))
+        use_connection(s, fd);
+    else
+        close(fd);
+}
+
+/* ---- the loop ---- */
+
+static int wait_events(struct shim *s, struct epoll_event *events, int n, uint64_t until)
+{
+    struct timespec t = {0}, *timeout = until ? &t : NULL;
+    uint64_t now = now_ns();
+    if (until > now) {
+        t.tv_sec = (time_t)((until - now) / 1000000000u);
+        t.tv_nsec = (long)((until - now) % 1000000000u);
+    }
+#ifdef SYS_epoll_pwait2
+    int r = (int)syscall(SYS_epoll_pwait2, s->epoll, events, n, timeout, NULL, 0);
+    if (r >= 0 || errno != ENOSYS)
+        return r;
+#endif
+    int ms = timeout ? (int)(t.tv_sec * 1000 + (t.tv_nsec + 999999) / 1000000) : -1;
+    return epoll_wait(s->epoll, events, n, ms);
+}
+
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+    return !a ? b : !b ? a : a < b ? a : b;
+}
+
+static void on_time(struct shim *s, uint64_t now)
+{
+    if (s->retry_ns && now >= s->retry_ns) {
+        s->retry_ns = 0;
+        if (s->held_by)
+            store(s, s->held_by);
+        if (s->killing && !s->finished) {
+            descendants_signal(SIGKILL, 0, 0);
+            s->retry_ns = now + RETRY_NS;
+        }
+    }
+    if (s->deleted_ns && now >= s->deleted_ns) {
+        struct stat st;
+        s->deleted_ns = s->released ? 0 : now + DELETED_NS;
+        s->released |= !s->run && stat(".", &st) == 0 && st.st_nlink == 0;
+    }
+}
+
+static void handle(struct shim *s, const struct epoll_event *e)
+{
+    uint32_t source = e->data.u32;
+    if (source == CONNECTION && s->connection >= 0)
+        read_connection(s);
+    else if (source == LISTENER)
+        accept_connection(s);
+    else if (source == CHILDREN)
+        reap(s);
+    else if (source == INPUT && s->input.pipe >= 0 && s->input.written == s->input.next)
+        /* Nothing waits, so it is not writability that we are told: nobody reads. */
+        input_close(&s->input);
+    else if (source >= OUTPUT && !s->held_by)
+        read_stream(s, &s->stream[source - OUTPUT]);
+}
+
+static void watch_input(struct shim *s, int fd)
+{
+    if (s->input.pipe >= 0 && s->input.written < s->input.next && !s->held_by)
+        input_pump(&s->input, s->chunk, SHIM_CHUNK);
+    if (s->input.pipe < 0 && fd >= 0)
+        s->changed = true; /* closing took it out of epoll: no child shares the write end */
+    if (s->input.pipe < 0)
+        return;
+    uint32_t want = s->input.written < s->input.next ? EPOLLOUT : 0; /* 0: only EPOLLERR, nobody reads */
+    if (want != s->input_events)
+        shim_poll(s, s->input.pipe, INPUT, s->input_events = want, EPOLL_CTL_MOD);
+}
+
+/* A run's end is told by its last status; its connection then ends with us. */
+static bool is_over(const struct shim *s)
+{
+    bool told = s->connection < 0 || !(s->answer || s->changed);
+    return s->status.phase == SHIM_EXITED && s->finished && told && (s->released || s->run);
+}
+
+static void loop(struct shim *s)
+{
+    struct epoll_event events[8];
+    for (;;) {
+        uint64_t again = tell(s, now_ns());
+        if (is_over(s))
+            return;
+        for (int i = 0; i < SHIM_STREAMS; i++)
+            watch_stream(s, i);
+        int n = wait_events(s, events, 8, sooner(sooner(again, s->retry_ns), s->deleted_ns));
+        int input = s->input.pipe;
+        for (int i = 0; i < n; i++)
+            handle(s, &events[i]);
+        on_time(s, now_ns());
+        watch_input(s, input);
+        check_exit(s);
+    }
+}
+
+/* ---- from start to end ---- */
+
+static void running(struct shim *s)
+{
+    s->status.phase = SHIM_RUNNING;
+    s->status.child_pid = s->state.child_pid = (uint32_t)s->child;
+    s->status.child_start = s->state.child_start = shim_process_start(s->child, NULL, NULL, NULL);
+    s->status.started_us = s->state.started_us = shim_wall_us();
+    write_state(s);
+    shim_poll(s, s->children, CHILDREN, EPOLLIN, EPOLL_CTL_ADD);
+    shim_poll(s, s->input.pipe, INPUT, 0, EPOLL_CTL_ADD);
+    if (s->listener >= 0)
+        shim_poll(s, s->listener, LISTENER, EPOLLIN, EPOLL_CTL_ADD);
+    use_connection(s, s->connection);
+}
+
+static int fail(struct shim *s, int error)
+{
+    s->status.magic = SHIM_STATUS_MAGIC;
+    s->status.version = SHIM_VERSION;
+    s->status.phase = SHIM_FAILED;
+    if (!s->status.failed_stage) {
+        s->status.failed_stage = SHIM_STAGE_SHIM;
+        s->status.failed_errno = (uint32_t)error;
+    }
+    send(s->connection, &s->status, sizeof s->status, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return 1;
+}
+
+int shim_run(const struct shim_descriptors *d)
+{
+    static struct shim s; /* pages that are not used do not exist */
+    s.connection = d->connection;
+    s.listener = s.state_fd = s.exit_fd = s.input.pipe = -1;
+    s.stream[SHIM_STDOUT].pipe = s.stream[SHIM_STDERR].pipe = -1;
+    if (shim_start(&s, d) < 0)
+        return fail(&s, errno);
+    running(&s);
+    loop(&s);
+    return 0;
+}
