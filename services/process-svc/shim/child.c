@@ -50,9 +50,13 @@ struct start {
 
 static void default_signals(void)
 {
-    struct sigaction sa = {.sa_handler = SIG_DFL};
-    for (int i = 1; i < 65; i++)
-        sigaction(i, &sa, NULL);
+    /* As the kernel takes it: the C library refuses the signals it uses itself, which may be ignored by now. */
+    struct {
+        void (*handler)(int);
+        unsigned long words[4];
+    } def = {.handler = SIG_DFL};
+    for (int i = 1; i <= 64; i++)
+        syscall(SYS_rt_sigaction, i, &def, NULL, 8);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -178,7 +182,7 @@ pid_t child_start(const struct shim_spec *spec, const struct shim_spec_parts *pa
         pid = -1;
     }
     munmap(table, size);
-    *ret_stage = s.stage;
+    *ret_stage = pid < 0 ? s.stage : 0;
     *ret_errno = s.error;
     return pid;
 }

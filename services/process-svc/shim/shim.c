@@ -521,7 +521,9 @@ static void running(struct shim *s)
     shim_poll(s, s->input.pipe, INPUT, 0, EPOLL_CTL_ADD);
     if (s->listener >= 0)
         shim_poll(s, s->listener, LISTENER, EPOLLIN, EPOLL_CTL_ADD);
-    use_connection(s, s->connection);
+    int first = s->connection;
+    s->connection = -1;
+    use_connection(s, first);
 }
 
 static int fail(struct shim *s, int error)
