@@ -333,7 +333,7 @@ static void on_message(void *user, struct rpc_call *call, const AttachProcessReq
     (void)call;
     if (is_open && !a->process) {
         on_open(a, m->open);
-    } else if (is_open == !a->process) {
+    } else if (is_open || !a->process) {
         sa_fail(&err, SA_INVALID_REQUEST, is_open ? "open comes once" : "the first message must be open");
         fail(a, err);
     } else if (m->kind_case == ATTACH_PROCESS_REQUEST__KIND_INPUT) {

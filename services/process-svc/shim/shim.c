@@ -390,7 +390,8 @@ static void read_connection(struct shim *s)
 
 static void use_connection(struct shim *s, int fd)
 {
-    drop(s, &s->connection, true);
+    if (fd != s->connection)
+        drop(s, &s->connection, true);
     s->connection = fd;
     shim_poll(s, fd, CONNECTION, s->connection_events = EPOLLIN, EPOLL_CTL_ADD);
     s->pause_ns = ANNOUNCE_NS;
