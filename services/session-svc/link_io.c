@@ -200,7 +200,6 @@ static void on_opened(struct session *s, const Process *p)
 {
     struct link *l = &s->link;
     l->opened = true;
-    l->retry_ms = 0;
     if (p)
         l->stdin_sent = p->stdin_offset;
     drop_taken(l, l->stdin_sent);
@@ -217,6 +216,7 @@ static void on_message(void *user, const AttachProcessResponse *m)
         on_opened(s, m->opened->process);
         break;
     case ATTACH_PROCESS_RESPONSE__KIND_OUTPUT:
+        s->link.retry_ms = 0; /* it works; one that only opens must not be tried in a circle */
         if (m->output->stream == OUTPUT_STREAM_STDOUT)
             on_stdout(s, m->output);
         else
