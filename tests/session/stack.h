@@ -1,0 +1,81 @@
+/* session-svc with what it needs: process-svc and fs-svc, over unix sockets, each a program that can be
+ * killed and started again. What goes wrong fails the cmocka test. */
+#ifndef TESTS_SESSION_STACK_H_
+#define TESTS_SESSION_STACK_H_
+
+#include <signal.h>
+
+#include "sandboxagent/session/v1/agent_service.rpc.h"
+#include "sandboxagent/session/v1/permission_service.rpc.h"
+#include "sandboxagent/session/v1/session_service.rpc.h"
+#include "tests/harness/harness.h"
+
+struct stack {
+    const char *dir; /* data, run, and home of the agents */
+    char *home, *secret;
+    struct program session, process, files;
+    const char *const *extra; /* more words for session-svc; NULL-terminated; may be NULL */
+    struct caller caller;     /* of session-svc, as owner "tester" */
+};
+
+struct stack *stack_start(const char *const *extra);
+/* Destroys every session, stops everything: no process of an agent may be left. */
+void stack_free(struct stack *t);
+/* kill -9, and up again. */
+void stack_crash_session(struct stack *t);
+void stack_crash_process(struct stack *t);
+
+/* ---- calls that must work ---- */
+
+/* env: NAME=value, NULL-terminated; may be NULL. Returns the id: free() it. */
+char *create_session(struct stack *t, const char *agent, const char *const *env);
+/* Its turn. */
+uint64_t send_prompt(struct stack *t, const char *session, const char *text);
+/* Free with rpc_message_free. */
+GetSessionResponse *get_session(struct stack *t, const char *session);
+uint64_t cancel_turn(struct stack *t, const char *session, uint64_t turn);
+void destroy_session(struct stack *t, const char *session);
+
+/* ---- calls that may fail: the reason, or "" ---- */
+
+struct reason {
+    char text[64];
+    char message[512];
+};
+struct reason try_create(struct stack *t, const CreateSessionRequest *req, char **ret_id);
+struct reason try_prompt(struct stack *t, const char *session, const char *text, const char *request_id,
+                         uint64_t *ret_turn);
+struct reason try_answer(struct stack *t, const char *session, const char *permission, const char *option);
+struct reason try_cancel(struct stack *t, const char *session, uint64_t turn);
+
+/* ---- a viewer: reads a session's log, and comes back after every break where it was ---- */
+
+struct viewer {
+    struct stack *stack;
+    char *session;
+    Event **events; /* seq 1, 2, 3, ... without a hole: checked as they come */
+    size_t n, cap;
+    struct rpc_stream *stream;
+    void **owners; /* the messages that the events live in */
+    size_t n_owners, owners_cap;
+};
+
+struct viewer *viewer_open(struct stack *t, const char *session);
+void viewer_close(struct viewer *v);
+/* The next event. */
+const Event *viewer_next(struct viewer *v);
+/* Reads on until there is an event of that kind (from `from` on, an index into events), of that turn (0:
+ * any). */
+const Event *viewer_until(struct viewer *v, size_t from, Event__KindCase kind, uint64_t turn);
+const Event *viewer_turn_end(struct viewer *v, uint64_t turn);
+const Event *viewer_state(struct viewer *v, size_t from, SessionState state);
+/* Text of the agent's message chunks of a turn, joined. Free with free(). */
+char *viewer_text(struct viewer *v, uint64_t turn);
+size_t viewer_count(const struct viewer *v, Event__KindCase kind);
+/* All events so far, packed one after the other: for comparing what two viewers saw. */
+struct sa_buf viewer_bytes(const struct viewer *v);
+
+/* What the mock agent itself wrote down of its conversations: how often this line is in it. */
+int agent_remembers(const struct stack *t, const char *session_of_agent, const char *line);
+
+#endif
