@@ -34,7 +34,8 @@ struct redis_options {
 /* Starts connecting; a server that is down is no error. INVALID_CONFIG for a bad url (the message has no
  * password). */
 struct redis_client *redis_client_new(struct sa_loop *loop, const struct redis_options *opt, sa_error **err);
-/* No callback comes any more. NULL is fine. */
+/* Every command under way is answered with CANCELLED from inside this call; no other callback comes any more.
+ * NULL is fine. */
 void redis_client_free(struct redis_client *c);
 bool redis_online(const struct redis_client *c);
 /* Why the last attempt failed; "" when connected. Valid until the next call. */
@@ -50,7 +51,8 @@ struct redis_arg redis_arg(const char *s); /* NULL: "" */
 /* The number as text, in `buf`, which must live until the call that uses the argument returns. */
 struct redis_arg redis_arg_int(int64_t v, char buf[static 24]);
 
-/* Exactly one of reply and err is NULL. An error answer of Redis is err REDIS_ERROR with its text. */
+/* Called exactly once for each command. Exactly one of reply and err is NULL. An error answer of Redis is err
+ * REDIS_ERROR with its text. */
 typedef void redis_done_fn(void *user, const struct redis_reply *reply, const sa_error *err);
 
 /* done may be NULL. Copies the arguments. */
