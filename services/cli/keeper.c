@@ -198,6 +198,8 @@ static void child_ended(struct keeper *k, int wstatus)
 {
     k->pid = 0;
     if (k->stopping) {
+        if (wstatus)
+            sa_log(SA_LOG_WARN, "child.ended", "name=%s how=\"%s\"", k->spec->name, keeper_describe(wstatus));
         sa_timer_start(k->timer, 0); /* tells it from the loop */
         return;
     }

@@ -118,11 +118,21 @@ void system_restart(struct system *s, const char *const *extra)
     read_token(s);
 }
 
+/* A service with a fault is restarted and goes on: its sanitizer's word must not be lost. */
+static bool is_sane(struct program *p)
+{
+    static const char *const words[] = {"Sanitizer: ", "runtime error: "};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strstr(program_output(p), words[i]))
+            return false;
+    return true;
+}
+
 void system_stop(struct system *s)
 {
     program_signal(&s->server, SIGTERM);
     int code = program_wait(&s->server);
-    if (code != 0)
+    if (code != 0 || !is_sane(&s->server))
         fail_msg("the server ended with exit code %d:\n%s", code, program_output(&s->server));
 }
 

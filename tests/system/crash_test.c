@@ -95,7 +95,7 @@ static void the_command_line_sees_the_whole_turn(void **state)
         fail_msg("it failed:\n%s", program_output(&p));
     const char *at = program_output(&p);
     for (int i = 1; i <= TICKS; i++) {
-        char tick[16];
+        char tick[32];
         snprintf(tick, sizeof tick, "tick %d", i);
         at = strstr(at, tick);
         if (!at)
