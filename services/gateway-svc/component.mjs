@@ -1,5 +1,5 @@
-// The gateway with a session-svc whose logs the test shapes (fake_session.c), and clients for it: fetch for calls,
-// raw sockets for what fetch would never send.
+// The gateway with a session-svc behind it: one whose logs the test shapes (fake_session.c), or the real services.
+// And clients for it: fetch for calls, raw sockets for what fetch would never send.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,8 @@ import { EventParser } from './ui/api.js';
 
 const PATIENCE_MS = 30_000;
 export const TOKEN = 'sesame';
-const here = join(process.env.TEST_SRCDIR, process.env.TEST_WORKSPACE, 'services/gateway-svc');
+const runfiles = join(process.env.TEST_SRCDIR, process.env.TEST_WORKSPACE);
+const programs = (real) => join(runfiles, real ? 'deploy/bin' : 'services/gateway-svc');
 
 export function within(promise, what, ms = PATIENCE_MS) {
   let timer;
@@ -18,9 +19,9 @@ export function within(promise, what, ms = PATIENCE_MS) {
 }
 
 class Service {
-  constructor(dir, name, args, place = '') {
+  constructor(dir, program, args, place = '') {
     this.output = '';
-    this.child = spawn(join(here, name), ['--data-dir', join(dir, `data${place}`), '--run-dir', join(dir, `run${place}`),
+    this.child = spawn(program, ['--data-dir', join(dir, `data${place}`), '--run-dir', join(dir, `run${place}`),
       '--secret-file', join(dir, 'secret'), ...args], { env: { ...process.env, HOME: dir }, stdio: ['ignore', 'pipe', 'pipe'] });
     this.exited = new Promise((resolve) => this.child.on('close', (code, signal) => resolve(signal ?? code)));
     this.heard = new Set();
@@ -54,22 +55,32 @@ class Service {
   }
 }
 
-// A run directory with a session service, and gateways in front of it.
+// A run directory with a session service, and gateways in front of it. real: all services but the provider's, as they
+// are; `args` are the options of one of them by its name.
 export class Component {
-  static async start({ session = [], gateway = [] } = {}) {
+  static async start({ real = false, session = [], gateway = [], args = {} } = {}) {
     const c = new Component();
+    c.real = real;
     c.dir = mkdtempSync('/tmp/sa-gw-');
+    c.args = args;
     writeFileSync(join(c.dir, 'secret'), 'secret-of-the-services', { mode: 0o600 });
     writeFileSync(join(c.dir, 'token'), `${TOKEN}\n`, { mode: 0o600 });
     c.all = new Set();
+    if (real) for (const name of ['process-svc', 'fs-svc']) await c.startService(name);
     await c.startSession(session);
     c.http = await c.startGateway(gateway);
     return c;
   }
 
+  async startService(name, args = []) {
+    const service = new Service(this.dir, join(programs(this.real), name), ['--token-file', join(this.dir, 'token'), ...args]);
+    this.all.add(service);
+    await service.says(/service\.ready/);
+    return service;
+  }
+
   async startSession(args = []) {
-    this.session = new Service(this.dir, 'fake-session', ['--token-file', join(this.dir, 'token'), ...args]);
-    this.all.add(this.session);
+    this.session = await this.startService(this.real ? 'session-svc' : 'fake-session', args);
   }
 
   // place: a second gateway has directories of its own, and finds the session service by links.
@@ -79,14 +90,14 @@ export class Component {
       mkdirSync(join(this.dir, `run${place}`), { mode: 0o700 });
       for (const name of ['session.sock', 'session.bus']) symlinkSync(join(this.dir, 'run', name), join(this.dir, `run${place}`, name));
     }
-    const service = new Service(this.dir, 'gateway-svc', ['--port', String(port), ...token, ...args], place);
+    const service = new Service(this.dir, join(programs(this.real), 'gateway-svc'), ['--port', String(port), ...token, ...args], place);
     this.all.add(service);
     const [, bound] = await service.says(/http\.listening .*port=(\d+)/);
     return { service, port: Number(bound), url: `http://127.0.0.1:${bound}` };
   }
 
   async stop() {
-    for (const service of this.all) if (service.child.exitCode === null && !service.child.signalCode) await service.end();
+    for (const service of [...this.all].reverse()) if (service.child.exitCode === null && !service.child.signalCode) await service.end();
     rmSync(this.dir, { recursive: true, force: true });
   }
 
@@ -103,9 +114,19 @@ export class Component {
     });
   }
 
-  async say(text) {
-    const response = await this.call('POST', '/v1/sessions/fake/prompts', { body: { content: [{ text }] } });
-    assert.equal(response.status, 202, await response.text());
+  async json(method, path, body, options) {
+    const response = await this.call(method, path, { body, ...options });
+    const text = await response.text();
+    assert.ok(response.ok, `${method} ${path}: ${response.status} ${text}`);
+    return text && JSON.parse(text);
+  }
+
+  create() {
+    return this.json('POST', '/v1/sessions', { agent: 'mock' }).then((r) => r.session.sessionId);
+  }
+
+  say(text, id = 'fake', options) {
+    return this.json('POST', `/v1/sessions/${id}/prompts`, { content: [{ text }] }, options);
   }
 
   viewer(options = {}) {
@@ -115,7 +136,7 @@ export class Component {
 
 // Reads a stream of events over a socket of its own, so that it can be slow and can be cut.
 export class Viewer {
-  constructor(component, { http = component.http, path = '/v1/sessions/fake/events', last, slow = false, token = TOKEN } = {}) {
+  constructor(component, { http = component.http, id = 'fake', path = `/v1/sessions/${id}/events`, last, slow = false, token = TOKEN } = {}) {
     this.messages = [];
     this.text = '';
     this.head = null;
@@ -181,6 +202,13 @@ export class Viewer {
   // Event number n is here.
   reaches(n) {
     return this.until(() => this.seqs.at(-1) >= n, `event ${n}`);
+  }
+
+  // An event of this kind is here.
+  async event(kind, nth = 1) {
+    const found = () => this.events.map((m) => JSON.parse(m.data)).filter((e) => e[kind])[nth - 1];
+    await this.until(found, `${kind} number ${nth}`);
+    return found();
   }
 
   notice(name) {
