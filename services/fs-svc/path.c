@@ -315,7 +315,6 @@ int fs_path_make_dirs(const struct fs_root *root, const char *path, sa_error **e
     int fd = fs_path_open(root, path, true, &first);
     if (fd >= 0 || !sa_error_is(first, SA_FILE_NOT_FOUND))
         return fd >= 0 ? fd : sa_pass(err, steal_pointer(&first));
-    cleanup_free char *p = sa_strdup(path);
     cleanup_close int dir = fs_path_open(root, *path == '/' ? "/" : ".", true, err);
     if (dir < 0)
         return -1;
