@@ -50,7 +50,8 @@ struct start {
 
 static void default_signals(void)
 {
-    /* As the kernel takes it: the C library refuses the signals it uses itself, which may be ignored by now. */
+    /* As the kernel takes it: the C library refuses the signals it uses itself, which may be ignored by now.
+     */
     struct {
         void (*handler)(int);
         unsigned long words[4];
