@@ -215,7 +215,7 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
             rpc_fail(call, err);
         return;
     }
-    struct session *s = session_new(all, sa_id_new());
+    struct session *s = session_new(all, sessions_new_id(all));
     s->agent = agents_find(req->agent, NULL);
     memcpy(s->create_digest, digest, sizeof digest);
     if (*req->request_id)

@@ -77,7 +77,7 @@ void permissions_ask(struct session *s, struct sa_arena *arena, struct pending *
                      const struct acp_message *m)
 {
     char id[SA_ID_TEXT + 1];
-    pending->permission = sa_id_new();
+    pending->permission = sessions_new_id(s->all);
     sa_id_format(pending->permission, id);
     PermissionRequested requested = PERMISSION_REQUESTED__INIT;
     requested.permission_id = id;

@@ -46,6 +46,17 @@ static void grow(struct sessions *all)
     free(old);
 }
 
+struct sa_id sessions_new_id(struct sessions *all)
+{
+    struct sa_id id = sa_id_new();
+    if (memcmp(id.bytes, all->last_id.bytes, sizeof id.bytes) <= 0) { /* in the same millisecond */
+        id = all->last_id;
+        for (int i = sizeof id.bytes - 1; i >= 0 && ++id.bytes[i] == 0; i--)
+            ;
+    }
+    return all->last_id = id;
+}
+
 void sessions_insert(struct sessions *all, struct session *s)
 {
     if (++all->count > all->n_buckets)

@@ -27,12 +27,15 @@ struct sessions {
     uint64_t epoch;
     char epoch_text[17];
     bool draining, stopped, degraded;
+    struct sa_id last_id;
     struct session **buckets;
     size_t n_buckets, count;
     struct follower *followers; /* of all sessions: follow.c */
     struct sa_timer *progress, *sweep;
 };
 
+/* A new id, above all that were made before: lists are in the order of creation. */
+struct sa_id sessions_new_id(struct sessions *all);
 /* Opens the store and takes up what was running. Under the lock. */
 struct sessions *sessions_new(struct service *svc, const struct sessions_config *config, sa_error **err);
 /* Without the lock. */

@@ -406,8 +406,8 @@ int turns_cancel(struct session *s, uint64_t turn, const char *author, uint64_t 
         return 0;
     s->cancelling = true;
     session_changed(s);
+    talk_cancel(s); /* before the answers: the agent is to know why they are what they are */
     permissions_end_all(s, PERMISSION_OUTCOME_CANCELLED);
-    talk_cancel(s);
     link_arm_cancel(s);
     return 0;
 }
