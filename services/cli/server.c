@@ -309,10 +309,10 @@ static void describe_service(const struct server *s, int i, struct words *w)
         add(w, "--port", port);
         pass_list(s, w, "allow-host");
     }
-    if (!strcmp(name, "session")) {
+    if (!strcmp(name, "session") || !strcmp(name, "provider"))
         add(w, "--agents-dir", s->agents_dir);
+    if (!strcmp(name, "session"))
         pass_on(s, w, "redis");
-    }
 }
 
 static int describe_services(struct server *s, sa_error **err)
