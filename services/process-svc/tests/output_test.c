@@ -182,6 +182,7 @@ static void both_streams_can_be_followed_at_once(void **state)
 {
     struct svc *s = *state;
     const char *id = start_shell(s, "for i in 1 2 3 4 5 6 7 8 9; do echo o$i; echo e$i >&2; done");
+    wait_for(s, id);
     AttachOpen open = ATTACH_OPEN__INIT;
     open.process_id = (char *)(uintptr_t)id;
     open._stdout_offset_case = ATTACH_OPEN___STDOUT_OFFSET_STDOUT_OFFSET;

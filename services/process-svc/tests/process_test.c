@@ -33,7 +33,7 @@ static void a_command_runs_in_its_own_session_without_our_descriptors(void **sta
 {
     struct svc *s = *state;
     struct spec *spec = shell("pwd; ls /proc/self/fd | tr '\\n' ' '; cut -d' ' -f1,5,6 /proc/$$/stat; umask;"
-                              "grep -E 'SigBlk|SigIgn' /proc/$$/status");
+                              "exec grep -E 'SigBlk|SigIgn' /proc/self/status");
     spec->message.cwd = bytes_of("/usr");
     const char *id = start(s, spec);
     wait_for(s, id);
