@@ -33,6 +33,7 @@ void link_init(struct session *s)
     l->deadline = sa_timer_new(s->all->loop, deadline_passed, s);
     l->cancel = sa_timer_new(s->all->loop, cancel_passed, s);
     l->quiet = sa_timer_new(s->all->loop, quiet_passed, s);
+    l->closed = sa_timer_new(s->all->loop, link_closed_passed, s);
 }
 
 static void clear_outbox(struct link *l)
@@ -58,7 +59,7 @@ void link_fini(struct session *s)
     lines_fini(&l->out);
     lines_fini(&l->errors);
     sa_buf_fini(&l->last_errors);
-    struct sa_timer **timers[] = {&l->retry, &l->deadline, &l->cancel, &l->quiet};
+    struct sa_timer **timers[] = {&l->retry, &l->deadline, &l->cancel, &l->quiet, &l->closed};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         sa_timer_free(*timers[i]);
         *timers[i] = NULL;
@@ -100,6 +101,7 @@ void link_start(struct session *s)
     l->can_load = l->can_resume = false;
     l->spawn_batch = s->batch;
     l->retry_ms = 0;
+    l->input_closed = false;
     l->last_errors.len = 0;
     lines_fini(&l->out);
     lines_fini(&l->errors);
@@ -172,6 +174,7 @@ void link_end(struct session *s, bool failed, const char *reason, const char *me
     drop_rows(s);
     link_detach(s);
     sa_timer_stop(l->deadline);
+    sa_timer_stop(l->closed);
     sa_timer_stop(l->retry);
     if (*l->process_id) {
         condemn(s, l->process_id);

@@ -60,12 +60,13 @@ struct link {
     struct lines out, errors;
     struct rpc_request *starting, *attachment;
     bool ending; /* inside link_end: one change of state tells it all */
-    bool opened, paused, no_room;
+    bool opened, paused, no_room, input_closed;
     uint64_t committed_stdout, acked;    /* up to here it is stored; was acknowledged */
     uint64_t stdin_sent;                 /* on this attachment */
     uint64_t stdin_taken, stdin_cleaned; /* by the shim; outbox rows are deleted up to here */
     uint32_t retry_ms;
     struct sa_timer *retry, *deadline, *quiet, *cancel;
+    struct sa_timer *closed; /* it closed its standard input, and has so long to end */
     uint64_t last_line_ms;
     struct sa_buf last_errors; /* the end of standard error, for the message of a failure */
 };
@@ -101,6 +102,7 @@ void link_attach(struct session *s);
 void link_detach(struct session *s);
 /* Writes what is committed and not written yet; acknowledges. */
 void link_write(struct session *s);
+void link_closed_passed(void *session);
 void link_retry_later(struct session *s);
 /* The last lines of standard error, as a part of a sentence, or "". In the arena. */
 const char *link_error_tail(struct session *s, struct sa_arena *arena);

@@ -10,7 +10,7 @@
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/talk.h"
 
-enum { INPUT_MAX = 1 << 20, ERROR_TAIL_MAX = 2048 };
+enum { INPUT_MAX = 1 << 20, ERROR_TAIL_MAX = 2048, CLOSED_MS = 2000 };
 
 /* ---- standard error ---- */
 
@@ -257,17 +257,24 @@ static void on_end(void *user, const sa_error *err)
         session_settle(s);
         return;
     }
-    if (err && sa_error_is(err, SA_STDIN_CLOSED)) {
-        struct sa_arena *arena = sa_arena_new();
-        agent_gone(s, arena, "closed its standard input");
-        sa_arena_free(arena);
-        session_settle(s);
-        return;
-    }
-    if (err && err->code != SA_CODE_UNAVAILABLE)
+    if (err && sa_error_is(err, SA_STDIN_CLOSED) && !l->input_closed) {
+        l->input_closed = true; /* it is about to end, most likely: how, is what matters */
+        sa_timer_start(l->closed, CLOSED_MS);
+    } else if (err && err->code != SA_CODE_UNAVAILABLE)
         sa_log(SA_LOG_WARN, "agent.detached", "session=%s reason=%s error=\"%s\"", s->name, err->reason,
                err->message);
     link_retry_later(s);
+}
+
+void link_closed_passed(void *user)
+{
+    struct session *s = user;
+    if (!session_usable(s) || s->link.phase == AGENT_PHASE_NONE || s->link.doomed)
+        return;
+    struct sa_arena *arena = sa_arena_new();
+    agent_gone(s, arena, "closed its standard input");
+    sa_arena_free(arena);
+    session_settle(s);
 }
 
 void link_attach(struct session *s)
@@ -338,7 +345,7 @@ void link_write(struct session *s)
     if (!l->opened || !l->attachment || l->no_room)
         return;
     for (struct outgoing *o = l->outbox; o; o = o->next) {
-        if (o->batch > s->committed_batch)
+        if (o->batch > s->committed_batch || l->input_closed)
             break;
         if (o->offset + o->size > l->stdin_sent && !write_input(s, o))
             return;

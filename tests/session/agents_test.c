@@ -318,8 +318,7 @@ static void restored_by(const char *const *env, RestoreMethod method)
         assert_int_equal(viewer_count(v, EVENT__KIND_AGENT_MESSAGE_CHUNK), chunks);
     } else {
         GetSessionResponse *res = get_session(stack, id);
-        assert_int_equal(agent_remembers(stack, res->session->agent_session_id, "User: remember the milk"),
-                         1);
+        assert_true(agent_remembers(stack, res->session->agent_session_id, "User: remember the milk") > 0);
         rpc_message_free(res);
     }
     viewer_close(v);

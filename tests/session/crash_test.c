@@ -47,6 +47,14 @@ static unsigned below(unsigned n)
     return r % n;
 }
 
+static bool has_ended(const struct viewer *v, uint64_t turn)
+{
+    for (size_t i = v->n; i-- > 0 && v->n - i < 8;)
+        if (v->events[i]->kind_case == EVENT__KIND_TURN_ENDED && v->events[i]->turn == turn)
+            return true;
+    return false;
+}
+
 /* Runs `prompt`, which makes n ticks, and lets `crash` happen when a random number of events was seen. */
 static void crash_in_turn(const char *session, const char *prompt, int n, void (*crash)(struct stack *t),
                           int times)
@@ -56,9 +64,8 @@ static void crash_in_turn(const char *session, const char *prompt, int n, void (
     viewer_until(v, 0, EVENT__KIND_PROMPT_ACCEPTED, turn);
     for (int i = 0; i < times; i++) {
         size_t wait_for = v->n + below((unsigned)n / (unsigned)times + 1);
-        const Event *e = NULL;
-        while (v->n < wait_for && (!e || e->kind_case != EVENT__KIND_TURN_ENDED))
-            e = viewer_next(v);
+        while (v->n < wait_for && !has_ended(v, turn))
+            viewer_next(v);
         crash(stack);
     }
     const Event *end = viewer_turn_end(v, turn);
