@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "services/session-svc/presence_api.h"
+
 const struct store_table db_tables[DB_TABLES_] = {
     [DB_META] = {"meta", 1, NULL},
     [DB_SPECS] = {"specs", 1, &stored_spec__descriptor},
@@ -13,6 +15,7 @@ const struct store_table db_tables[DB_TABLES_] = {
     [DB_PENDING] = {"pending", 1, &stored_pending__descriptor},
     [DB_PERMISSIONS] = {"permissions", 1, &stored_permission__descriptor},
     [DB_RESOLUTIONS] = {"resolutions", 1, &stored_resolution__descriptor},
+    [DB_PRESENCE] = {PRESENCE_FLOOR_TABLE, 1, NULL},
     [DB_KEYS] = {"keys", 1, &stored_key__descriptor},
 };
 

@@ -17,6 +17,7 @@ enum db_table {
     DB_PENDING,     /* session, offset in the agent's standard output: StoredPending */
     DB_PERMISSIONS, /* permission: StoredPermission, while it waits */
     DB_RESOLUTIONS, /* permission: StoredResolution */
+    DB_PRESENCE,    /* presence_api.h */
     DB_KEYS,        /* see db_create_key, db_prompt_key: StoredKey */
     DB_TABLES_
 };

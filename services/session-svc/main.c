@@ -18,6 +18,7 @@
  * the callers:
  *     api*.c          the methods;   page_token.c: pages of lists
  *     follow.c        readers of a log, as cursors;   window.c: recent events, packed once
+ *     presence*.c     who is here: PresenceService, in memory or in Redis
  *
  * the store:
  *     db.c            tables and keys;   session_store.proto: what is in them */
@@ -29,6 +30,7 @@
 
 #include "services/session-svc/api.h"
 #include "services/session-svc/follow.h"
+#include "services/session-svc/presence_api.h"
 #include "services/session-svc/sessions.h"
 
 static const struct service_option options[] = {
@@ -46,11 +48,13 @@ static const struct service_option options[] = {
     {"cancel-timeout-ms", SERVICE_OPTION_UINT, "10000", 1, 600000,
      "for an agent to obey a cancel, before it is killed"},
     {"quiet-ms", SERVICE_OPTION_UINT, "120000", 1, 86400000, "silence in a turn that is told as an event"},
+    {"redis", SERVICE_OPTION_TEXT, NULL, 0, 0, "presence through redis://host:port; else in memory"},
     {0},
 };
 
 struct state {
     struct sessions *sessions;
+    struct presence_api *presence;
     char *home, *own_dir;
 };
 
@@ -83,6 +87,28 @@ static void state_free(struct state *st)
     free(st);
 }
 
+static bool session_exists(void *user, const char *id, sa_error **err)
+{
+    return sessions_find(user, id, err) != NULL;
+}
+
+static int start_presence(struct service *svc, struct state *st, sa_error **err)
+{
+    struct presence_api_options opt = {
+        .loop = service_loop(svc),
+        .store = st->sessions->store,
+        .floor_table = DB_PRESENCE,
+        .redis_url = service_text(svc, "redis"),
+        .session_exists = session_exists,
+        .user = st->sessions,
+    };
+    st->presence = presence_api_new(&opt, err);
+    if (!st->presence)
+        return -1;
+    presence_api_register(st->presence, service_rpc(svc));
+    return 0;
+}
+
 static int start(struct service *svc, void **ret_state, sa_error **err)
 {
     struct state *st = sa_calloc(1, sizeof *st);
@@ -102,7 +128,10 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
     };
     config.line_max = config.journal_bytes / 4 < LINK_LINE_MAX ? config.journal_bytes / 4 : LINK_LINE_MAX;
     st->sessions = sessions_new(svc, &config, err);
-    if (!st->sessions) {
+    if (!st->sessions || start_presence(svc, st, err)) {
+        sa_loop_unlock(service_loop(svc));
+        sessions_free(st->sessions);
+        sa_loop_lock(service_loop(svc));
         state_free(st);
         return -1;
     }
@@ -118,11 +147,15 @@ static void drain(void *state)
     struct state *st = state;
     st->sessions->draining = true;
     follow_drain(st->sessions);
+    presence_api_drain(st->presence);
 }
 
 static void stop(void *state)
 {
     struct state *st = state;
+    sa_loop_lock(st->sessions->loop);
+    presence_api_free(st->presence);
+    sa_loop_unlock(st->sessions->loop);
     sessions_free(st->sessions);
     state_free(st);
 }

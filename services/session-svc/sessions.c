@@ -262,6 +262,8 @@ static bool free_one(void *user, struct session *s)
 
 void sessions_free(struct sessions *all)
 {
+    if (!all)
+        return;
     sa_loop_lock(all->loop);
     all->stopped = true;
     sessions_each(all, detach, NULL);

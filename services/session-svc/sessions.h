@@ -38,7 +38,7 @@ struct sessions {
 struct sa_id sessions_new_id(struct sessions *all);
 /* Opens the store and takes up what was running. Under the lock. */
 struct sessions *sessions_new(struct service *svc, const struct sessions_config *config, sa_error **err);
-/* Without the lock. */
+/* Without the lock. NULL is fine. */
 void sessions_free(struct sessions *all);
 
 /* A session by its text id, loaded when it was not. NULL: SESSION_NOT_FOUND, INVALID_REQUEST, STORE_ERROR. */
