@@ -383,7 +383,7 @@ void detach(struct attached *a)
 
 const char *counting(uint64_t lines)
 {
-    return keep_text(sa_format("exec seq -f %%015.0f 0 %llu", (unsigned long long)lines - 1));
+    return keep_text(sa_format("exec seq %llu %llu", COUNT_FROM, COUNT_FROM + lines - 1));
 }
 
 void assert_counts(const void *data, size_t n, uint64_t offset)
@@ -392,7 +392,7 @@ void assert_counts(const void *data, size_t n, uint64_t offset)
     for (size_t i = 0; i < n;) {
         char line[32];
         uint64_t at = offset + i;
-        snprintf(line, sizeof line, "%015llu\n", (unsigned long long)(at / LINE));
+        snprintf(line, sizeof line, "%llu\n", COUNT_FROM + at / LINE);
         size_t from = at % LINE, len = LINE - from < n - i ? LINE - from : n - i;
         if (memcmp(p + i, line + from, len) != 0)
             fail_msg("at byte %llu: expected `%.*s`, got `%.*s`", (unsigned long long)at, (int)len,

@@ -88,8 +88,9 @@ void put_ack(struct attached *a, uint64_t offset);
 uint64_t next_taken(struct attached *a);
 void detach(struct attached *a);
 
-/* A child that writes numbered lines, so that a hole or a repetition shows: line n is "%015llu\n", from 0. */
+/* A child that writes numbered lines, so that a hole or a repetition shows: line n is COUNT_FROM + n. */
 enum { LINE = 16 };
+#define COUNT_FROM 100000000000000ull
 const char *counting(uint64_t lines); /* shell command */
 /* Fails the test unless data continues the lines at `offset`. */
 void assert_counts(const void *data, size_t n, uint64_t offset);

@@ -94,7 +94,7 @@ static void input_that_is_not_read_waits_up_to_a_bound(void **state)
     for (;;) {
         for (int i = 0; i < MIB; i += LINE) {
             char line[32];
-            snprintf(line, sizeof line, "%015llu\n", (unsigned long long)(at + (uint64_t)i) / LINE);
+            snprintf(line, sizeof line, "%llu\n", COUNT_FROM + (at + (uint64_t)i) / LINE);
             memcpy(piece + i, line, LINE);
         }
         piece[MIB] = 0;

@@ -71,8 +71,9 @@ static void a_killed_service_costs_no_byte_and_repeats_none(void **state)
     for (int round = 1; round <= 4; round++) {
         struct attached a = attach_output(s, id, offset);
         follow(&a, &offset, (uint64_t)round * 10 * MIB + 4321, true);
-        svc_kill(s);
+        program_signal(&s->program, SIGKILL);
         detach(&a);
+        svc_kill(s);
         svc_again(s, NULL);
     }
     AttachOpen open = ATTACH_OPEN__INIT;

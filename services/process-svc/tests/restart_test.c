@@ -14,9 +14,9 @@ static void all_children_live_through_a_kill_of_the_service(void **state)
     const char *ids[CHILDREN], *dir = harness_dir();
     char *go = sa_format("%s/go", dir);
     cleanup_free char *command =
-        sa_format("i=0; while [ $i -lt 300 ]; do printf '%%015d\\n' $i; i=$((i+1)); done;"
+        sa_format("i=100000000000000; while [ $i -lt 100000000000300 ]; do echo $i; i=$((i+1)); done;"
                   "while ! test -e %s; do sleep 0.02; done;"
-                  "while [ $i -lt 600 ]; do printf '%%015d\\n' $i; i=$((i+1)); done; exit 3",
+                  "while [ $i -lt 100000000000600 ]; do echo $i; i=$((i+1)); done; exit 3",
                   go);
     for (int i = 0; i < CHILDREN; i++)
         ids[i] = start_shell(s, command);
