@@ -22,6 +22,7 @@ struct rpc_runtime {
     grpc_completion_queue *cq;
     pthread_t thread;
     unsigned turns; /* of that thread */
+    bool bursts;    /* its last turn had more than one event */
     size_t pending; /* events to come */
     bool closing;
     struct rpc_call *spare_calls; /* for the next ones: with their arenas */

@@ -8,7 +8,7 @@
 
 enum {
     EVENTS_MAX = 64, /* taken per turn of the lock */
-    POLL_EVERY = 8,  /* turns */
+    LOOK_EVERY = 64, /* turns */
 };
 
 void runtime_start_batch(struct rpc_runtime *rt, grpc_call *call, const grpc_op *ops, size_t n,
@@ -36,18 +36,19 @@ static void handle(struct rpc_runtime *rt, const grpc_event *events, size_t n)
         grpc_completion_queue_shutdown(rt->cq);
 }
 
-/* Waits for one event and takes those that are there already.
+/* Waits for one event and takes those that are there already: always when that was worth it the last time,
+ * and every few turns to see.
  *
- * gRPC looks at the sockets only when its queue is empty and nobody kicked it, and every event kicks it: a
- * stream whose writes succeed at once would keep all others from being read. So every few turns it is asked
- * once more. */
+ * That look has another purpose. gRPC reads from sockets only when its queue is empty and nobody kicked it,
+ * and every event kicks it: a stream whose writes succeed at once would keep all others from being read. The
+ * second try comes after the kick. */
 static size_t take(struct rpc_runtime *rt, grpc_event events[static EVENTS_MAX])
 {
     events[0] = grpc_completion_queue_next(rt->cq, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
     if (events[0].type == GRPC_QUEUE_SHUTDOWN)
         return 0;
     size_t n = 1;
-    int tries = rt->turns++ % POLL_EVERY ? 1 : 2;
+    int tries = rt->turns++ % LOOK_EVERY == 0 ? 2 : rt->bursts ? 1 : 0;
     while (n < EVENTS_MAX && tries) {
         events[n] = grpc_completion_queue_next(rt->cq, gpr_inf_past(GPR_CLOCK_MONOTONIC), NULL);
         if (events[n].type == GRPC_OP_COMPLETE)
@@ -55,6 +56,7 @@ static size_t take(struct rpc_runtime *rt, grpc_event events[static EVENTS_MAX])
         else
             tries--;
     }
+    rt->bursts = n > 1;
     return n;
 }
 
