@@ -2,7 +2,7 @@
 // And clients for it: fetch for calls, raw sockets for what fetch would never send.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import { EventParser } from './ui/api.js';
@@ -87,8 +87,11 @@ export class Component {
   async startGateway(args = [], { port = 0, place = '' } = {}) {
     const token = args.includes('--no-token') ? [] : ['--token-file', join(this.dir, 'token')];
     if (place) {
-      mkdirSync(join(this.dir, `run${place}`), { mode: 0o700 });
-      for (const name of ['session.sock', 'session.bus']) symlinkSync(join(this.dir, 'run', name), join(this.dir, `run${place}`, name));
+      const run = join(this.dir, `run${place}`);
+      if (!existsSync(run)) {
+        mkdirSync(run, { mode: 0o700 });
+        for (const name of ['session.sock', 'session.bus']) symlinkSync(join(this.dir, 'run', name), join(run, name));
+      }
     }
     const service = new Service(this.dir, join(programs(this.real), 'gateway-svc'), ['--port', String(port), ...token, ...args], place);
     this.all.add(service);

@@ -1,4 +1,4 @@
-/* The page at /ui/: files embedded in this binary (assets.S), each with an ETag of its content, so that a
+/* The page at /ui/: files embedded in this binary (embed.sh), each with an ETag of its content, so that a
  * browser asks but seldom loads. The page may load from here only, and be framed by nobody. */
 #include <inttypes.h>
 #include <stdio.h>

@@ -83,9 +83,8 @@ describe('the page', () => {
     const id = await c.create();
     const ada = await open(`/ui/sessions/${id}`);
     const bob = await open(`/ui/sessions/${id}`, { name: 'Bob Moore', colorScheme: 'dark' });
-    await ada.locator('#members span').nth(1).waitFor(PATIENCE);
     await prompt(ada, 'PLAN look, then write\nTHINK where to begin\nTICK 200 5\nWRITE /tmp/none/x text');
-    await bob.getByText('tick 20').waitFor(PATIENCE);
+    await bob.getByText('tick 20').first().waitFor(PATIENCE);
     await bob.reload();
     await ends(ada);
     await ends(bob);
@@ -104,8 +103,8 @@ describe('the page', () => {
     await prompt(ada, 'PERMISSION');
     const button = bob.locator('.row.permission button:not(.reject)').first();
     await button.waitFor(PATIENCE);
-    await bob.locator('#dock button').first().waitFor(PATIENCE);
     await shot(bob, 'permission');
+    assert.equal(await bob.locator('#dock button').count(), 0, 'it is in sight');
     await button.click();
     await ends(ada);
     const card = ada.locator('.row.permission.done');
@@ -114,6 +113,20 @@ describe('the page', () => {
     assert.equal(await ada.locator('#dock button').count(), 0);
     await ada.context().close();
     await bob.context().close();
+  });
+
+  test('keeps a question in sight when the reader looks elsewhere', async () => {
+    const id = await c.create();
+    const page = await open(`/ui/sessions/${id}`);
+    await prompt(page, 'TICK 100\nPERMISSION\nTICK 1');
+    await page.locator('.row.permission button').first().waitFor(PATIENCE);
+    await page.locator('#scroll').evaluate((node) => node.scrollTo(0, 0));
+    await page.locator('#dock button').first().click(PATIENCE);
+    await page.locator('#more').waitFor(PATIENCE);
+    await page.locator('.row.permission.done').waitFor({ ...PATIENCE, state: 'attached' });
+    await page.locator('#more').click();
+    await ends(page);
+    await page.context().close();
   });
 
   test('cancels a turn and ends a session', async () => {
@@ -138,7 +151,7 @@ describe('the page', () => {
     const other = await there.newPage();
     await other.goto(`${first.url}/ui/sessions/${id}`);
     await prompt(page, 'TICK 300 5');
-    await other.getByText('tick 10').waitFor(PATIENCE);
+    await other.getByText('tick 10').first().waitFor(PATIENCE);
     await first.service.end('SIGKILL');
     await other.locator('#link').filter({ hasText: /offline|connecting/ }).waitFor(PATIENCE);
     await c.startGateway([], { place: '2', port: first.port });

@@ -72,6 +72,15 @@ async function refresh() {
   }
 }
 
+// Many sessions may change at once: one look is enough.
+let soon = 0;
+function refreshSoon() {
+  soon ||= setTimeout(() => {
+    soon = 0;
+    refresh();
+  }, 150);
+}
+
 async function listLoop() {
   for (;;) {
     if (!document.hidden) await refresh();
@@ -117,8 +126,14 @@ $("more").addEventListener("click", () => {
   toEnd();
 });
 
+const outOfSight = new Set(); // questions
 const view = new View($("rows"), {
   answer,
+  question(row, visible) {
+    if (visible) outOfSight.delete(row);
+    else outOfSight.add(row);
+    if (current) drawDock(current);
+  },
   drawn(added) {
     if (following) return toEnd();
     unseen += added;
@@ -137,7 +152,7 @@ function answer(row, option, buttons) {
 
 // Questions that wait stay in sight, wherever the reader is.
 function drawDock(session) {
-  const cards = [...session.log.pending].map((row) => {
+  const cards = [...session.log.pending].filter((row) => outOfSight.has(row)).map((row) => {
     const card = make("div");
     card.append(make("strong", "", row.title), optionButtons(row, answer));
     return card;
@@ -161,7 +176,10 @@ function onMessage(session, message) {
     const waiting = session.log.pending.size;
     const row = session.log.apply(event);
     if (row) view.change(row);
-    if (event.stateChanged) drawHead(session);
+    if (event.stateChanged) {
+      drawHead(session);
+      refreshSoon();
+    }
     if (session.log.pending.size !== waiting) drawDock(session);
   } else if (message.event === "reset") {
     session.log.clear();
@@ -207,6 +225,7 @@ function close() {
   current = null;
   session?.stop.abort();
   view.clear();
+  outOfSight.clear();
   for (const id of ["state", "link", "cancel", "destroy", "composer", "more"]) $(id).hidden = true;
   $("dock").replaceChildren();
   $("members").replaceChildren();

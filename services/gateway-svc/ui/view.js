@@ -118,11 +118,16 @@ export class View {
   #nodes = new Map(); // row -> node
   #dirty = new Set();
   #frame = 0;
+  #observer;
 
-  constructor(list, { answer, drawn }) {
+  // drawn(n): n rows were added; question(row, inSight): a permission came into or went out of sight.
+  constructor(list, { answer, drawn, question }) {
     this.list = list;
     this.answer = answer;
-    this.drawn = drawn; // called with the number of new rows after drawing
+    this.drawn = drawn;
+    this.#observer = new IntersectionObserver((entries) => {
+      for (const entry of entries) question(entry.target.row, entry.isIntersecting);
+    }, { root: list.parentElement });
   }
 
   clear() {
@@ -130,6 +135,7 @@ export class View {
     this.#frame = 0;
     this.#nodes.clear();
     this.#dirty.clear();
+    this.#observer.disconnect();
     this.list.replaceChildren();
   }
 
@@ -153,6 +159,10 @@ export class View {
         this.#nodes.set(row, node);
         this.list.append(node);
         added++;
+        if (row.kind === "permission") {
+          node.row = row;
+          this.#observer.observe(node);
+        }
       }
       draw[row.kind](node, row, this.answer);
     }
