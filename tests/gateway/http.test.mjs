@@ -72,6 +72,16 @@ describe('over HTTP', () => {
     await v.close();
   });
 
+  test('who is here is known', async () => {
+    const id = await c.create();
+    const { member } = await c.json('POST', `/v1/sessions/${id}/members`, { displayName: 'Ada' });
+    await c.json('PATCH', `/v1/sessions/${id}/members/${member.memberId}`, { activity: 'typing', seenSeq: '2' });
+    const { members } = await c.json('GET', `/v1/sessions/${id}/members`);
+    assert.deepEqual(members.map((m) => [m.displayName, m.activity, m.principal, m.seenSeq]), [['Ada', 'typing', 'owner', '2']]);
+    await c.json('DELETE', `/v1/sessions/${id}/members/${member.memberId}`);
+    assert.deepEqual((await c.json('GET', `/v1/sessions/${id}/members`)).members, []);
+  });
+
   test('two viewers on two gateways, one of them late, end with the same bytes', async () => {
     const other = await c.startGateway([], { place: '2' });
     const id = await c.create();

@@ -83,6 +83,7 @@ describe('the page', () => {
     const id = await c.create();
     const ada = await open(`/ui/sessions/${id}`);
     const bob = await open(`/ui/sessions/${id}`, { name: 'Bob Moore', colorScheme: 'dark' });
+    await ada.locator('#members span').nth(1).waitFor(PATIENCE);
     await prompt(ada, 'PLAN look, then write\nTHINK where to begin\nTICK 200 5\nWRITE /tmp/none/x text');
     await bob.getByText('tick 20').first().waitFor(PATIENCE);
     await bob.reload();
