@@ -25,6 +25,7 @@ struct redis_presence {
     struct presence base;
     struct redis_client *redis;
     struct op *ops;
+    bool closing; /* what is under way comes back, and is told to nobody */
 };
 
 /* Of a room. */
@@ -51,7 +52,6 @@ struct op {
     char *member_id, *principal, *activity;
     uint64_t seen;
     bool has_seen;
-    bool keeping; /* its number is on the way into our store: comes back even when presence is freed */
 };
 
 static struct mirror *mirror_of(struct presence_room *room)
@@ -94,6 +94,10 @@ static struct op *op_new(struct presence_room *room, enum op_kind kind, presence
 static void op_end(struct op *op, const struct presence_answer *answer, const sa_error *err)
 {
     struct presence_room *room = op->room;
+    if (op->p->closing) {
+        op_free(op);
+        return;
+    }
     if (op->done)
         op->done(op->user, err ? NULL : answer, err);
     mirror_of(room)->n_ops--;
@@ -228,7 +232,6 @@ static void changed(void *user, const struct redis_members *found, const sa_erro
 static void number_kept(void *user, const sa_error *err)
 {
     struct op *op = user;
-    op->keeping = false;
     if (!op->p)
         op_free(op);
     else if (err)
@@ -246,7 +249,6 @@ static void number_given(void *user, const struct redis_reply *reply, const sa_e
     }
     const struct presence_options *opt = &op->p->base.opt;
     op->fencing = (uint64_t)redis_int(reply);
-    op->keeping = true;
     opt->raise(opt->user, op->room->session_id, op->fencing, number_kept, op);
 }
 
@@ -378,6 +380,9 @@ static void on_entry(void *user, const char *id, const struct redis_reply *field
         if (m)
             presence_room_updated(room, m);
         presence_member_free(m);
+        /* Whoever joined it may die: from now on we look as well. The list tells when to look next. */
+        if (!sa_timer_active(room->expiry))
+            sa_timer_start(room->expiry, room->presence->opt.ttl_ms + EXPIRY_SLACK_MS);
     }
 }
 
@@ -392,6 +397,10 @@ static void snapshot_taken(void *user, const struct redis_members *found, const 
     struct presence_room *room = op->room;
     struct mirror *m = mirror_of(room);
     m->listing = false;
+    if (op->p->closing) {
+        op_free(op);
+        return;
+    }
     if (err) {
         presence_room_unknown(room, err->message);
         /* When Redis is away it will be online again; anything else is tried again. */
@@ -435,7 +444,7 @@ static void expired(void *user, const struct redis_members *found, const sa_erro
     struct op *op = user;
     if (!err)
         note(op->room, found);
-    else if (redis_online(op->p->redis))
+    else if (!op->p->closing && redis_online(op->p->redis))
         sa_timer_start(op->room->expiry, RETRY_MS);
     op_end(op, NULL, NULL);
 }
@@ -502,13 +511,13 @@ static void room_fini(struct presence_room *room)
 static void fini(struct presence *base)
 {
     struct redis_presence *p = (struct redis_presence *)base;
-    redis_client_free(p->redis);
+    p->closing = true;
+    redis_client_free(p->redis); /* every command comes back from inside */
+    /* What is left are numbers on the way into our store. */
     while (p->ops) {
         struct op *op = p->ops;
         p->ops = op->next;
         op->p = NULL;
-        if (!op->keeping)
-            op_free(op);
     }
 }
 
