@@ -50,6 +50,7 @@ static const struct service_option server_options[] = {
     {"agent-user", SERVICE_OPTION_TEXT, NULL, 0, 0,
      "run agents and user processes as this user (needs root)"},
     {"agents-dir", SERVICE_OPTION_TEXT, NULL, 0, 0, "where agents are installed; else <data-dir>/agents"},
+    {"pass-credentials", SERVICE_OPTION_FLAG, NULL, 0, 0, "agents get their keys from our environment"},
     {"tls-cert", SERVICE_OPTION_TEXT, NULL, 0, 0, "PEM file: certificate chain of gRPC"},
     {"tls-key", SERVICE_OPTION_TEXT, NULL, 0, 0, "PEM file: its private key"},
     {"tls-ca", SERVICE_OPTION_TEXT, NULL, 0, 0, "PEM file: callers need a certificate of this authority"},
@@ -313,6 +314,8 @@ static void describe_service(const struct server *s, int i, struct words *w)
         add(w, "--agents-dir", s->agents_dir);
     if (!strcmp(name, "session"))
         pass_on(s, w, "redis");
+    if (options_flag(s->options, "pass-credentials"))
+        add(w, "--pass-credentials", NULL);
 }
 
 static int describe_services(struct server *s, sa_error **err)
