@@ -44,7 +44,7 @@ bool reader_is_open(const struct reader *r)
 
 static int first_kept(const struct reader *r, int stream, uint64_t *ret_first, sa_error **err)
 {
-    uint64_t first;
+    uint64_t first = 0;
     off_t at = (off_t)(offsetof(struct shim_state, first) + (size_t)stream * sizeof first);
     if (pread(r->state_fd, &first, sizeof first, at) != (ssize_t)sizeof first)
         return sa_fail(err, SA_JOURNAL_TRUNCATED, "the state record of the process is cut short");
@@ -54,7 +54,7 @@ static int first_kept(const struct reader *r, int stream, uint64_t *ret_first, s
 
 int reader_range(const struct reader *r, int stream, uint64_t *ret_first, uint64_t *ret_end, sa_error **err)
 {
-    uint64_t first;
+    uint64_t first = 0;
     struct stat st;
     if (first_kept(r, stream, &first, err) < 0)
         return -1;
@@ -72,7 +72,7 @@ int reader_range(const struct reader *r, int stream, uint64_t *ret_first, uint64
 ssize_t reader_read(const struct reader *r, int stream, uint64_t offset, void *p, size_t n,
                     uint64_t *ret_first, sa_error **err)
 {
-    uint64_t first;
+    uint64_t first = 0;
     ssize_t got;
     do
         got = pread(r->fd[stream], p, n, (off_t)offset);

@@ -48,12 +48,13 @@ static int make_directory(struct shim *s, const struct shim_spec *spec)
         journal_init(&s->stream[i].journal, fd, index, (enum shim_retention)spec->retention[i],
                      spec->journal_bytes);
     }
-    struct shim_exit blank = {0};
+    const struct shim_exit blank = {0};
+    const struct shim_state state = s->state;
     s->state_fd = open_new("state");
     s->exit_fd = open_new("exit.new");
     if (s->state_fd < 0 || s->exit_fd < 0 ||
         write(s->exit_fd, &blank, sizeof blank) != (ssize_t)sizeof blank ||
-        write(s->state_fd, &s->state, sizeof s->state) != (ssize_t)sizeof s->state)
+        write(s->state_fd, &state, sizeof state) != (ssize_t)sizeof state)
         return -1;
     s->listener = listen_here();
     return s->listener < 0 ? -1 : 0;
