@@ -12,6 +12,7 @@
 #include "adapters/grpc/echo.h"
 #include "adapters/grpc/generated.h"
 #include "google/protobuf/empty.pb-c.h"
+#include "google/protobuf/struct.pb-c.h"
 
 enum { LIMIT = 150000, CALLS = 12 }; /* bytes of a message, and calls at once, for the limit tests */
 
@@ -49,6 +50,7 @@ static int up(void **state)
                                      .authorize = authorize,
                                      .finished = on_finished};
     opt.max_deadline_ms = 5000;
+    opt.default_deadline_ms = 100;
     fixture_start(&f, OVER_UNIX, &opt, &echo_service, &echo_handlers, &echo);
     return 0;
 }
@@ -141,6 +143,23 @@ static void server_caps_the_deadline(void **state)
     res = echo_once_wait(f.channel, &req, &opt, &err);
     assert_in_range(atoi(res->text), 1, 2100); /* the wire form is rounded up */
     rpc_message_free(res);
+}
+
+static void call_without_a_deadline_gets_the_servers(void **state)
+{
+    (void)state;
+    uint64_t before = counter_get(&echo.cancelled);
+    EchoOnceRequest req = request("hold");
+    cleanup_error sa_error *err = NULL;
+    ProtobufCMessage *res = NULL;
+    /* Opened as a stream: our own unary calls always have one. */
+    struct rpc_stream *s = rpc_gen_begin(f.channel, &echo_service.methods[0], &req.base, NULL);
+    assert_int_equal(rpc_gen_next(s, &res, &err), -1);
+    assert_true(sa_error_is(err, SA_DEADLINE_EXCEEDED));
+    assert_non_null(strstr(err->message, "took longer than 100 ms"));
+    assert_true(counter_wait(&echo.cancelled, before + 1));
+    rpc_stream_free(s);
+    release();
 }
 
 struct outcome {
@@ -353,6 +372,70 @@ static void hostile_bytes_are_answered(void **state)
     free(many);
 }
 
+static void too_much_metadata_is_refused(void **state)
+{
+    (void)state;
+    char *value = calloc(1, 2 * RPC_METADATA_MAX);
+    memset(value, 'x', RPC_METADATA_MAX + 1);
+    const char *const pairs[] = {"x-echo", value, NULL};
+    struct rpc_call_options opt = {.metadata = pairs};
+    EchoOnceRequest req = request("x");
+    cleanup_error sa_error *err = NULL;
+    void *res = echo_once_wait(f.channel, &req, &opt, &err);
+    assert_null(res);
+    assert_int_equal(err->code, SA_CODE_RESOURCE_EXHAUSTED);
+    free(value);
+}
+
+/* A message that contains itself, which the plug-in would not let through. */
+static void on_value(void *api, struct rpc_call *call, const void *req)
+{
+    (void)api;
+    rpc_gen_reply(call, req);
+}
+
+static void (*const nest_handlers[])(void *api, struct rpc_call *call, const void *req) = {on_value};
+static const struct rpc_method nest_methods[] = {{"/test.Nest/Value", &google__protobuf__value__descriptor,
+                                                  &google__protobuf__value__descriptor, false, false}};
+static const char *const no_symbols[] = {NULL};
+static const struct rpc_file *const no_files[] = {NULL};
+static const struct rpc_file nest_file = {"nest.proto", (const uint8_t *)"", 0, no_files, no_symbols};
+static const struct rpc_service nest_service = {"test.Nest", &nest_file, nest_methods, 1};
+
+static void deep_nesting_is_answered(void **state)
+{
+    (void)state;
+    enum { LEVELS = 20000 }; /* 80 KB, on which the parser alone would run out of stack */
+    struct fixture nest;
+    fixture_start(&nest, OVER_UNIX, NULL, &nest_service, nest_handlers, NULL);
+    uint8_t *data = malloc(LEVELS * 8), *at = data + LEVELS * 8;
+    for (size_t i = 0, n = 0; i < LEVELS; i++, n = (size_t)(data + LEVELS * 8 - at)) {
+        *--at = (uint8_t)(n >> 14);
+        *--at = (uint8_t)(n >> 7 | 0x80);
+        *--at = (uint8_t)(n | 0x80);
+        *--at = i % 2 ? 0x0a : 0x32; /* ListValue.values, Value.list_value */
+    }
+    ProtobufCMessageUnknownField field = {.tag = 6, .wire_type = PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED};
+    uint8_t *whole = malloc(LEVELS * 8 + 3);
+    size_t n = (size_t)(data + LEVELS * 8 - at);
+    whole[0] = (uint8_t)(n | 0x80);
+    whole[1] = (uint8_t)(n >> 7 | 0x80);
+    whole[2] = (uint8_t)(n >> 14);
+    memcpy(whole + 3, at, n);
+    field.data = whole;
+    field.len = n + 3;
+    Google__Protobuf__Empty raw = GOOGLE__PROTOBUF__EMPTY__INIT;
+    raw.base.n_unknown_fields = 1;
+    raw.base.unknown_fields = &field;
+    cleanup_error sa_error *err = NULL;
+    void *res = rpc_gen_wait(nest.channel, &nest_methods[0], &raw.base, NULL, &err);
+    fixture_stop(&nest);
+    free(data);
+    free(whole);
+    expect_error(res, err, SA_MALFORMED_MESSAGE);
+    assert_non_null(strstr(err->message, "nests too deep"));
+}
+
 static void *call_often(void *arg)
 {
     struct fixture *fx = arg;
@@ -388,6 +471,7 @@ int main(void)
         cmocka_unit_test(long_error_text_is_cut_not_lost),
         cmocka_unit_test(deadline_ends_the_call_on_both_sides),
         cmocka_unit_test(server_caps_the_deadline),
+        cmocka_unit_test(call_without_a_deadline_gets_the_servers),
         cmocka_unit_test(cancel_reaches_the_server_and_is_told_once),
         cmocka_unit_test(abandoned_call_is_silent),
         cmocka_unit_test(freed_channel_cancels_its_calls),
@@ -399,6 +483,8 @@ int main(void)
         cmocka_unit_test(message_limit_is_exact),
         cmocka_unit_test(text_that_is_not_utf8_leaves_mended),
         cmocka_unit_test(hostile_bytes_are_answered),
+        cmocka_unit_test(too_much_metadata_is_refused),
+        cmocka_unit_test(deep_nesting_is_answered),
         cmocka_unit_test(threads_may_wait_side_by_side),
     };
     return cmocka_run_group_tests(tests, up, down);

@@ -14,7 +14,7 @@ static grpc_slice pack(const ProtobufCMessage *m)
 
 static void *arena_alloc(void *arena, size_t n)
 {
-    return sa_arena_alloc(arena, n);
+    return sa_arena_alloc_raw(arena, n);
 }
 
 static void arena_free(void *arena, void *p)

@@ -198,7 +198,7 @@ void sa_arena_reset(struct sa_arena *a)
     a->next_size = ARENA_BLOCK_MIN;
 }
 
-void *sa_arena_alloc(struct sa_arena *a, size_t n)
+void *sa_arena_alloc_raw(struct sa_arena *a, size_t n)
 {
     n = (n + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
     struct arena_block *b = a->head;
@@ -212,12 +212,17 @@ void *sa_arena_alloc(struct sa_arena *a, size_t n)
     }
     void *p = b->data + b->used;
     b->used += n;
-    return memset(p, 0, n);
+    return p;
+}
+
+void *sa_arena_alloc(struct sa_arena *a, size_t n)
+{
+    return memset(sa_arena_alloc_raw(a, n), 0, n);
 }
 
 void *sa_arena_memdup(struct sa_arena *a, const void *p, size_t n)
 {
-    void *copy = sa_arena_alloc(a, n ? n : 1);
+    void *copy = sa_arena_alloc_raw(a, n ? n : 1);
     if (n)
         memcpy(copy, p, n);
     return copy;

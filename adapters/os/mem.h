@@ -65,6 +65,7 @@ struct sa_arena *sa_arena_new(void);
 void sa_arena_free(struct sa_arena *a);                   /* NULL is fine */
 void sa_arena_reset(struct sa_arena *a);                  /* frees all, keeps a block for what comes */
 void *sa_arena_alloc(struct sa_arena *a, size_t n);       /* zeroed, aligned for any type */
+void *sa_arena_alloc_raw(struct sa_arena *a, size_t n);   /* the same, not zeroed */
 char *sa_arena_strdup(struct sa_arena *a, const char *s); /* NULL: "" (a protobuf string is never NULL) */
 void *sa_arena_memdup(struct sa_arena *a, const void *p, size_t n);
 char *sa_arena_format(struct sa_arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
