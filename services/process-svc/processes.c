@@ -18,7 +18,7 @@
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
 
-enum { RETRY_MS = 1000 };
+enum { RETRY_MS = 1000, RECONNECTS_MAX = 8 };
 enum end_kind { END_CODE = 1, END_SIGNAL = 2, END_LOST = 3 };
 
 const struct store_table process_tables[TABLES] = {
@@ -553,7 +553,12 @@ static void on_closed(void *user)
     journal_error(p, p->status.journal_errno, 0);
     p->status.journal_errno = 0;
     spoken(p);
-    process_step(p);
+    /* A shim that is alive dropped us because of another connection, or of a message: it is asked again. */
+    if (p->phase == PROCESS_RUNNING && p->status.phase == SHIM_RUNNING && p->reconnects < RECONNECTS_MAX &&
+        process_connect(p) == 0)
+        p->reconnects++;
+    else
+        process_step(p);
 }
 
 static void on_drained(void *user)

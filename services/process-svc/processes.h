@@ -52,11 +52,12 @@ struct process {
     enum process_phase phase;
     ProcessRecord *record; /* as committed, or being committed */
     bool committing;
-    bool gone;               /* deleted, or never started: to be forgotten */
-    bool deleting;           /* end it, then forget it */
-    bool sweeping;           /* its shim is dead, its tree is being ended */
-    bool lost;               /* swept */
-    bool awaited;            /* found again, the shim has not spoken yet */
+    bool gone;     /* deleted, or never started: to be forgotten */
+    bool deleting; /* end it, then forget it */
+    bool sweeping; /* its shim is dead, its tree is being ended */
+    bool lost;     /* swept */
+    bool awaited;  /* found again, the shim has not spoken yet */
+    unsigned reconnects;
     bool collecting;         /* a look whether it may leave the memory is due */
     const ProcessSpec *spec; /* while starting for a call: of starters.calls[0]'s request */
     struct spec_user user;   /* while starting */

@@ -98,10 +98,14 @@ int journal_advance(struct journal *j)
 
 int journal_shrink(struct journal *j)
 {
-    uint64_t kept = j->end - j->first;
-    if (j->retention != SHIM_RING || kept < 4 * BLOCK)
+    uint64_t kept = j->end - j->first, first = j->first;
+    if (j->retention == SHIM_ACKNOWLEDGED)
+        first = j->acked;
+    if (j->retention == SHIM_RING && kept >= 4 * BLOCK)
+        first = j->end - kept / 2;
+    if (first == j->first)
         return 0;
-    j->first = j->end - kept / 2;
+    j->first = first;
     return 1;
 }
 

@@ -39,7 +39,8 @@ int journal_ack(struct journal *j, uint64_t offset);
 /* Moves `first` when there is more than the bound, or acknowledged bytes are worth freeing: returns 1 when it
  * moved. The caller then publishes `first`, and only after that calls journal_free_front. */
 int journal_advance(struct journal *j);
-/* The disk is full: a ring gives up half of what it keeps. Returns 1 when `first` moved, as above. */
+/* The disk is full: a ring gives up half of what it keeps, else whatever is acknowledged goes. Returns 1 when
+ * `first` moved, as above. */
 int journal_shrink(struct journal *j);
 void journal_free_front(struct journal *j);
 

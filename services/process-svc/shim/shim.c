@@ -358,6 +358,8 @@ static void take_request(struct shim *s, size_t n)
     case SHIM_ACK:
         journal_ack(&s->stream[r.stream].journal, r.offset);
         advance(s, &s->stream[r.stream]);
+        if (s->held_by)
+            store(s, s->held_by);
         return;
     case SHIM_RELEASE:
         s->released = s->status.phase == SHIM_EXITED;
@@ -555,5 +557,7 @@ int shim_run(const struct shim_descriptors *d)
         return fail(&s, errno);
     running(&s);
     loop(&s);
+    if (!s.run)
+        unlink("sock"); /* so that nobody looks for us */
     return 0;
 }
