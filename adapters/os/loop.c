@@ -191,10 +191,7 @@ void sa_loop_free(struct sa_loop *loop)
     for (int i = 0; i < loop->n_workers; i++)
         pthread_join(loop->worker[i], NULL);
     acquire(loop);
-    for (struct task *t; (t = pop(&loop->deferred));) {
-        t->done(t->user);
-        free(t);
-    }
+    sa_loop_settle(loop);
     release(loop);
     ev_async_stop(loop->ev, &loop->wake);
     ev_loop_destroy(loop->ev);
@@ -445,6 +442,14 @@ static void *worker(void *arg)
     }
     pthread_mutex_unlock(&loop->work_lock);
     return NULL;
+}
+
+void sa_loop_settle(struct sa_loop *loop)
+{
+    for (struct task *t; (t = pop(&loop->deferred));) {
+        t->done(t->user);
+        free(t);
+    }
 }
 
 void sa_work(struct sa_loop *loop, void (*work)(void *user), void (*done)(void *user), void *user)

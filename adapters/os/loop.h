@@ -71,6 +71,10 @@ void sa_child_free(struct sa_child *c); /* stops watching; does not kill or reap
  * safe to free what the current callback still uses. */
 void sa_defer(struct sa_loop *loop, void (*fn)(void *user), void *user);
 
+/* Runs what was deferred, and what that defers, until nothing is: before what the calls would use is freed.
+ * By the loop thread, outside of sa_loop_run. */
+void sa_loop_settle(struct sa_loop *loop);
+
 /* Runs `work` on a bounded pool of threads WITHOUT the lock, then `done` on the loop thread under it.
  * Work that is queued when the loop is freed is run and its done is called. */
 void sa_work(struct sa_loop *loop, void (*work)(void *user), void (*done)(void *user), void *user);

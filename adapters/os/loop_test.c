@@ -158,6 +158,26 @@ static void deferred_calls_run_in_order_and_one_deferred_meanwhile_runs_after(vo
     assert_memory_equal(f->order, want, sizeof want);
 }
 
+/* A deferred call that was left to sa_loop_free used what the service had freed at its stop. */
+static void settling_runs_what_is_deferred_and_what_that_defers(void **state)
+{
+    (void)state;
+    struct fixture f = {.loop = sa_loop_new(NULL)};
+    pthread_mutex_init(&f.mutex, NULL);
+    pthread_cond_init(&f.changed, NULL);
+    struct step first = {&f, 1, true}, second = {&f, 2, false};
+    sa_loop_lock(f.loop);
+    sa_defer(f.loop, take_step, &first);
+    sa_defer(f.loop, take_step, &second);
+    sa_loop_settle(f.loop);
+    assert_int_equal(f.hits, 3);
+    assert_int_equal(f.order[2], 11);
+    sa_loop_unlock(f.loop);
+    sa_loop_free(f.loop);
+    pthread_mutex_destroy(&f.mutex);
+    pthread_cond_destroy(&f.changed);
+}
+
 static void work(void *user)
 {
     struct fixture *f = user;
@@ -239,6 +259,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(deferred_calls_run_in_order_and_one_deferred_meanwhile_runs_after,
                                         setup, teardown),
+        cmocka_unit_test(settling_runs_what_is_deferred_and_what_that_defers),
         cmocka_unit_test_setup_teardown(work_runs_without_the_lock_and_its_completion_with_it, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_watched_child_is_reaped_and_others_are_left_alone, setup, teardown),

@@ -108,6 +108,7 @@ static int open_all(struct processes *all, sa_error **err)
 static void release(struct processes *all)
 {
     sa_loop_lock(all->loop);
+    sa_loop_settle(all->loop); /* processes that wait to be collected */
     processes_fini(all);
     spawner_free(all->spawner);
     sa_loop_unlock(all->loop);

@@ -462,6 +462,9 @@ int service_main(const struct service_spec *spec, int argc, char **argv)
         sa_log(SA_LOG_WARN, "service.open",
                "message=\"no token is asked for: whoever connects may do everything\"");
     sa_loop_run(svc.loop);
+    sa_loop_lock(svc.loop);
+    sa_loop_settle(svc.loop); /* what was deferred uses what `stop` frees */
+    sa_loop_unlock(svc.loop);
     if (spec->stop)
         spec->stop(svc.state);
     sa_log(SA_LOG_INFO, "service.stopped", "exit=%d", svc.exit_code);
