@@ -43,7 +43,7 @@ static void free_parts(struct fs_service *fs)
 /* What the services keep for themselves. The data directory itself may hold what agents use. */
 static struct fs_roots *open_roots(struct service *svc, const char *home, sa_error **err)
 {
-    static const char *const own[] = {"session", "process", "fs", "provider", "gateway", "run"};
+    static const char *const own[] = {"session", "process", "fs", "provider", "gateway", "run", "token"};
     enum { OWN = sizeof own / sizeof *own };
     cleanup_free char *copy = sa_strdup(service_data_dir(svc));
     const char *data = dirname(copy);

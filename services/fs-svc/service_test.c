@@ -125,6 +125,11 @@ static void without_roots_the_whole_filesystem_is_there_but_our_own(void **state
     cleanup_free char *store = sa_format("%s/fs/store", f.data), *run = sa_format("%s/run", f.data);
     assert_string_equal(stat_path(&f, "", store), "PERMISSION_DENIED");
     assert_string_equal(stat_path(&f, "", run), "PERMISSION_DENIED");
+    test_put(f.data, "token", "secret");
+    test_mkdir(f.data, "agents");
+    cleanup_free char *token = sa_format("%s/token", f.data), *agents = sa_format("%s/agents", f.data);
+    assert_string_equal(stat_path(&f, "", token), "PERMISSION_DENIED");
+    assert_string_equal(stat_path(&f, "", agents), "");
     test_link(store, f.home, "sneaky");
     assert_string_equal(stat_path(&f, "", "sneaky"), "PERMISSION_DENIED");
     assert_string_equal(stat_path(&f, "", "sneaky/data.mdb"), "PERMISSION_DENIED");
