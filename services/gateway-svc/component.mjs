@@ -141,10 +141,17 @@ export class Component {
 export class Viewer {
   constructor(component, { http = component.http, id = 'fake', path = `/v1/sessions/${id}/events`, last, slow = false, token = TOKEN } = {}) {
     this.messages = [];
+    this.events = []; // those that are events, and their numbers
+    this.seqs = [];
     this.text = '';
     this.head = null;
     this.changed = new Set();
-    this.parser = new EventParser((m) => this.messages.push(m));
+    this.parser = new EventParser((m) => {
+      this.messages.push(m);
+      if (m.event !== 'message') return;
+      this.events.push(m);
+      this.seqs.push(Number(m.id.split('-')[1]));
+    });
     this.ended = new Promise((resolve) => (this.markEnded = resolve));
     this.socket = net.connect({ port: http.port, host: '127.0.0.1' });
     this.socket.setEncoding('latin1'); // bytes: chunks may cut characters
@@ -209,22 +216,22 @@ export class Viewer {
 
   // An event of this kind is here.
   async event(kind, nth = 1) {
-    const found = () => this.events.map((m) => JSON.parse(m.data)).filter((e) => e[kind])[nth - 1];
+    const all = [];
+    let looked = 0;
+    const found = () => {
+      for (; looked < this.events.length; looked++) {
+        const event = JSON.parse(this.events[looked].data);
+        if (event[kind]) all.push(event);
+      }
+      return all.length >= nth;
+    };
     await this.until(found, `${kind} number ${nth}`);
-    return found();
+    return all[nth - 1];
   }
 
   notice(name) {
     return this.until(() => this.messages.some((m) => m.event === name), name)
       .then(() => JSON.parse(this.messages.find((m) => m.event === name).data));
-  }
-
-  get events() {
-    return this.messages.filter((m) => m.event === 'message');
-  }
-
-  get seqs() {
-    return this.events.map((m) => Number(JSON.parse(m.data).seq));
   }
 
   get lastId() {

@@ -188,7 +188,10 @@ static void list_events(void *api, struct rpc_call *call, const ListEventsReques
     uint64_t size = req->page_size ? (uint64_t)req->page_size : 100, n = f->head + 1 - from;
     if (size > PAGE_MAX)
         size = PAGE_MAX;
-    res.n_events = n < size ? n : size;
+    if (n > size)
+        n = size;
+    for (size_t bytes = 0; res.n_events < n && (!req->page_bytes || bytes < req->page_bytes); res.n_events++)
+        bytes += protobuf_c_message_get_packed_size(&f->events[from - 1 + res.n_events]->base);
     res.events = f->events + from - 1;
     res.first_seq = f->first;
     res.head_seq = f->head;

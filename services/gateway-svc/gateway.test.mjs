@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { Component, TOKEN, range, raw } from './component.mjs';
 
@@ -276,14 +277,33 @@ describe('a stream of events', () => {
     await fast.close();
   });
 
+  test('viewers that do not read take bounded memory', async () => {
+    const head = Number((await c.json('GET', '/v1/sessions/fake')).session.headSeq);
+    const memory = (name) => Number(readFileSync(`/proc/${c.http.service.child.pid}/status`, 'utf8').match(`${name}:\\s+(\\d+)`)[1]) / 1024;
+    const rss = () => memory('VmRSS');
+    const sanitized = memory('VmSize') > 1 << 20; // the memory of a sanitizer says nothing
+    const fast = c.viewer({ last: `${EPOCH}-${head}` });
+    await fast.notice('opened');
+    await c.say('say 200 10000');
+    await fast.reaches(head + 200);
+    const before = rss();
+    const slow = Array.from({ length: 50 }, () => c.viewer({ last: `${EPOCH}-${head}`, slow: true }));
+    for (let i = 0; i < 10; i++) await c.say('say 200 10000');
+    await fast.reaches(head + 2200);
+    const grown = rss() - before;
+    assert.ok(sanitized || grown < 64, `${grown} MiB for 50 viewers that are 20 MB behind`);
+    for (const v of slow) await v.close();
+    await fast.close();
+  });
+
   test('events that are no longer kept are a gap', async () => {
-    const live = c.viewer({ last: `${EPOCH}-1864` });
+    const live = c.viewer({ last: `${EPOCH}-4064` });
     await live.notice('opened');
     await c.say('compact 1500');
     const v = c.viewer({ last: `${EPOCH}-1000` });
     assert.deepEqual(await v.notice('gap'), { firstAvailableSeq: '1500' });
-    await v.reaches(1864);
-    assert.deepEqual(v.seqs, range(1500, 1864));
+    await v.reaches(4064);
+    assert.deepEqual(v.seqs, range(1500, 4064));
     assert.equal(v.messages.find((m) => m.event === 'gap').id, `${EPOCH}-1499`);
     await v.close();
     await live.close();
@@ -292,17 +312,17 @@ describe('a stream of events', () => {
   test('two gateway processes give byte-identical lists', async () => {
     const run = await c.startGateway([], { place: '2' });
     const a = c.viewer(), b = c.viewer({ http: run });
-    await a.reaches(1864);
+    await a.reaches(4064);
     await c.say('say 10');
-    await a.reaches(1874);
-    await b.reaches(1874);
+    await a.reaches(4074);
+    await b.reaches(4074);
     assert.equal(a.events.map((m) => m.data).join('\n'), b.events.map((m) => m.data).join('\n'));
     await a.close();
     await b.close();
   });
 
   test('the end of a session ends its streams, and stays ended', async () => {
-    const v = c.viewer({ last: `${EPOCH}-1864` });
+    const v = c.viewer({ last: `${EPOCH}-4064` });
     await v.notice('opened');
     assert.equal((await c.call('DELETE', '/v1/sessions/fake')).status, 204);
     assert.deepEqual(await v.notice('closed'), { reason: 'SESSION_DESTROYED' });

@@ -16,7 +16,8 @@
 #include "services/gateway-svc/events.h"
 
 enum {
-    HISTORY_PAGE = 100,
+    HISTORY_PAGE = 500,
+    HISTORY_BYTES = 64 << 10, /* of a page, its last event excepted: what a slow viewer may hold */
     HEARTBEAT_MS = 15000,
     RETRY_MIN_MS = 100,
     RETRY_MAX_MS = 5000,
@@ -230,6 +231,7 @@ static void fetch(struct viewer *v)
     req.session_id = (char *)(uintptr_t)v->session_id;
     req.after_seq = v->cursor > 0 && !v->started ? v->cursor - 1 : v->cursor;
     req.page_size = HISTORY_PAGE;
+    req.page_bytes = HISTORY_BYTES;
     v->rpc = list_events_call(v->x->gw->session, &req, &opt, on_page, v);
 }
 

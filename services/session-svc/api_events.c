@@ -47,8 +47,12 @@ void api_list_events(void *api, struct rpc_call *call, const ListEventsRequest *
     }
     struct page page = {.events = sa_arena_alloc(arena, size * sizeof *page.events)};
     struct store_key prefix = db_key(s->id), from = db_numbered_key(s->id, req->after_seq + 1);
-    struct store_range range = {
-        .table = DB_EVENTS, .prefix = &prefix, .from = &from, .limit = size, .limit_bytes = PAGE_BYTES_MAX};
+    bool smaller = req->page_bytes && req->page_bytes < PAGE_BYTES_MAX;
+    struct store_range range = {.table = DB_EVENTS,
+                                .prefix = &prefix,
+                                .from = &from,
+                                .limit = size,
+                                .limit_bytes = smaller ? req->page_bytes : PAGE_BYTES_MAX};
     if (store_scan(all->store, &range, page_row, &page, &err) < 0) {
         rpc_fail(call, err);
     } else {
