@@ -8,7 +8,7 @@ enum { PAGE_BYTES_MAX = 1 << 20, HEADS_MAX = 1000, RECENT_S = 600 };
 void api_stream_events(void *api, struct rpc_call *call, const StreamEventsRequest *req)
 {
     sa_error *err = NULL;
-    struct session *s = sessions_find(api, req->session_id, &err);
+    struct session *s = sessions_find_to_read(api, req->session_id, &err);
     if (s)
         follow_stream(s, call, req);
     else
@@ -33,7 +33,7 @@ void api_list_events(void *api, struct rpc_call *call, const ListEventsRequest *
     struct sa_arena *arena = rpc_arena(call);
     sa_error *err = NULL;
     uint32_t size;
-    struct session *s = sessions_find(all, req->session_id, &err);
+    struct session *s = sessions_find_to_read(all, req->session_id, &err);
     if (!s || api_page_size(req->page_size, 100, &size, &err)) {
         rpc_fail(call, err);
         return;
@@ -114,7 +114,7 @@ void api_list_heads(void *api, struct rpc_call *call, const ListHeadsRequest *re
         return;
     }
     for (size_t i = 0; i < req->n_session_ids; i++) {
-        struct session *s = sessions_find(all, req->session_ids[i], NULL);
+        struct session *s = sessions_find_to_read(all, req->session_ids[i], NULL);
         if (s)
             add_head(&h, s->name, s->committed_seq);
     }

@@ -73,7 +73,7 @@ void api_list_permissions(void *api, struct rpc_call *call, const ListPermission
     struct sa_id last;
     char *filter = sa_arena_format(arena, "permissions\n%s", req->session_id);
     bool begin = !*req->page_token;
-    if ((*req->session_id && !sessions_find(all, req->session_id, &err)) ||
+    if ((*req->session_id && !sessions_find_to_read(all, req->session_id, &err)) ||
         api_page_size(req->page_size, 50, &size, &err) ||
         (!begin && page_token_read(req->page_token, filter, all->epoch, &last, &err))) {
         rpc_fail(call, err);
@@ -116,7 +116,7 @@ void api_answer_permission(void *api, struct rpc_call *call, const AnswerPermiss
 {
     sa_error *err = NULL;
     uint64_t seq;
-    struct session *s = sessions_find(api, req->session_id, &err);
+    struct session *s = sessions_find_to_change(api, req->session_id, &err);
     if (!s || permissions_answer(s, req->permission_id, req->option_id, rpc_principal(call), &seq, &err)) {
         rpc_fail(call, err);
         return;

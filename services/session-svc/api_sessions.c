@@ -237,7 +237,7 @@ void api_get_session(void *api, struct rpc_call *call, const GetSessionRequest *
 {
     struct sessions *all = api;
     sa_error *err = NULL;
-    struct session *s = sessions_find(all, req->session_id, &err);
+    struct session *s = sessions_find_to_read(all, req->session_id, &err);
     Session *session = s ? session_describe(all, s->id, rpc_arena(call), &err) : NULL;
     if (!session) {
         rpc_fail(call, err);
@@ -360,7 +360,7 @@ static void destroyed(void *user, const sa_error *failed)
 void api_destroy_session(void *api, struct rpc_call *call, const DestroySessionRequest *req)
 {
     sa_error *err = NULL;
-    struct session *s = sessions_find(api, req->session_id, &err);
+    struct session *s = sessions_find_to_change(api, req->session_id, &err);
     if (!s) {
         rpc_fail(call, err);
         return;

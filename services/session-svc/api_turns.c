@@ -41,7 +41,7 @@ void api_send_prompt(void *api, struct rpc_call *call, const SendPromptRequest *
 {
     sa_error *err = NULL;
     struct accepted_turn turn;
-    struct session *s = sessions_find(api, req->session_id, &err);
+    struct session *s = sessions_find_to_change(api, req->session_id, &err);
     if (!s || api_check_request_id(req->request_id, &err) ||
         turns_accept(s, req->content, req->n_content, req->request_id, rpc_principal(call), &turn, &err)) {
         rpc_fail(call, err);
@@ -51,13 +51,21 @@ void api_send_prompt(void *api, struct rpc_call *call, const SendPromptRequest *
     session_settle(s);
 }
 
+/* A turn that was found by its request_id may have ended while we waited. */
+static uint64_t committed_end(struct session *s, uint64_t turn)
+{
+    struct store_key key = db_numbered_key(s->id, turn);
+    cleanup_message StoredTurn *row = NULL;
+    return store_get(s->all->store, DB_TURNS, &key, &row, NULL) > 0 ? row->end_seq : 0;
+}
+
 static void follow_accepted(void *user, const sa_error *failed)
 {
     struct waiting *w = user;
     if (failed)
         api_fail_copy(w->call, failed);
     else if (rpc_alive(w->call))
-        follow_run(w->session, w->call, w->turn.turn, w->turn.seq, w->turn.end_seq);
+        follow_run(w->session, w->call, w->turn.turn, w->turn.seq, committed_end(w->session, w->turn.turn));
     waiting_free(w);
 }
 
@@ -65,7 +73,7 @@ void api_run_prompt(void *api, struct rpc_call *call, const RunPromptRequest *re
 {
     sa_error *err = NULL;
     struct accepted_turn turn;
-    struct session *s = sessions_find(api, req->session_id, &err);
+    struct session *s = sessions_find_to_change(api, req->session_id, &err);
     if (!s || api_check_request_id(req->request_id, &err) ||
         turns_accept(s, req->content, req->n_content, req->request_id, rpc_principal(call), &turn, &err)) {
         rpc_fail(call, err);
@@ -91,7 +99,7 @@ void api_cancel_turn(void *api, struct rpc_call *call, const CancelTurnRequest *
 {
     sa_error *err = NULL;
     struct accepted_turn turn = {0};
-    struct session *s = sessions_find(api, req->session_id, &err);
+    struct session *s = sessions_find_to_change(api, req->session_id, &err);
     if (!s || turns_cancel(s, req->turn, rpc_principal(call), &turn.turn, &err)) {
         rpc_fail(call, err);
         return;

@@ -11,7 +11,7 @@
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/turns.h"
 
-enum { RETRY_MS = 200 };
+enum { RETRY_FIRST_MS = 100, RETRY_MAX_MS = 5000 };
 
 struct waiter {
     session_after_fn *fn;
@@ -169,6 +169,14 @@ static void committed(struct session *s, struct batch *b)
 
 /* ---- a commit failed: load what is true and go on from there ---- */
 
+static void retry_later(struct session *s)
+{
+    s->retry_ms = s->retry_ms ? 2 * s->retry_ms : RETRY_FIRST_MS;
+    if (s->retry_ms > RETRY_MAX_MS)
+        s->retry_ms = RETRY_MAX_MS;
+    sa_timer_start(s->retry, s->retry_ms);
+}
+
 static void resume(void *user)
 {
     struct session *s = user;
@@ -177,7 +185,7 @@ static void resume(void *user)
     if (found < 0) {
         sa_log(SA_LOG_ERROR, "session.load_failed", "session=%s error=\"%s\"", s->name, err->message);
         sa_error_free(err);
-        sa_timer_start(s->retry, RETRY_MS);
+        retry_later(s);
         return;
     }
     if (found == 0) {
@@ -196,7 +204,7 @@ static void failed(struct session *s, const sa_error *err)
     service_degraded(s->all->svc, err->message);
     if (!s->retry)
         s->retry = sa_timer_new(s->all->loop, resume, s);
-    sa_timer_start(s->retry, RETRY_MS); /* first, so that nobody decides upon what is void */
+    retry_later(s); /* first, so that nobody decides upon what is void */
     link_detach(s);
     requests_abandon(s);
     batch_drop_all(s, err);
@@ -213,6 +221,7 @@ static void done(void *user, const sa_error *err)
         return;
     }
     s->writing = NULL;
+    s->retry_ms = 0;
     if (s->all->degraded) {
         s->all->degraded = false;
         service_degraded(s->all->svc, NULL);

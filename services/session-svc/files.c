@@ -9,6 +9,7 @@
 
 enum {
     FILE_MAX = 16 << 20, /* bytes that are read into an answer */
+    PATH_BYTES_MAX = 4095,
     CHUNK = 256 << 10,
     RETRY_MS = 300,
     INVALID_PARAMS = -32602,
@@ -243,9 +244,10 @@ void files_start(struct session *s, struct pending *p)
     f->offset = p->offset;
     f->writes = !strcmp(p->method, "fs/write_text_file");
     f->path = json_string(json_get(params, "path"));
-    if (!f->path || *f->path != '/' || (f->writes && json_type(content) != JSON_STRING)) {
-        if (!f->path)
-            f->path = sa_strdup("");
+    if (!f->path || *f->path != '/' || strlen(f->path) > PATH_BYTES_MAX ||
+        (f->writes && json_type(content) != JSON_STRING)) {
+        if (!f->path || strlen(f->path) > PATH_BYTES_MAX)
+            session_set_text(&f->path, "");
         refuse(f, INVALID_PARAMS, sa_reason_name(SA_INVALID_REQUEST),
                "Invalid params: path is to be absolute, content a text");
         return;

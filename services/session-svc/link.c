@@ -379,6 +379,7 @@ static void started(void *user, const StartProcessResponse *res, const sa_error 
         link_continue(s);
     }
     session_settle(s);
+    api_answer_destroyed(s);
 }
 
 static void spawn(struct session *s)

@@ -41,6 +41,7 @@ static const struct service_option options[] = {
      "working directory of sessions that name none [HOME of the agents]"},
     {"pass-credentials", SERVICE_OPTION_FLAG, NULL, 0, 0,
      "pass the agents' known credential variables on from our environment"},
+    {"store-mib", SERVICE_OPTION_UINT, "0", 0, 1 << 20, "MiB that the store may grow to; 0: 64 GiB"},
     {"journal-mib", SERVICE_OPTION_UINT, "128", 1, 1024, "MiB of an agent's output kept until it is stored"},
     {"initialize-timeout-ms", SERVICE_OPTION_UINT, "0", 0, 600000,
      "for an agent to answer initialize; 0: its own"},
@@ -89,7 +90,7 @@ static void state_free(struct state *st)
 
 static bool session_exists(void *user, const char *id, sa_error **err)
 {
-    return sessions_find(user, id, err) != NULL;
+    return sessions_find_to_read(user, id, err) != NULL;
 }
 
 static int start_presence(struct service *svc, struct state *st, sa_error **err)
@@ -119,6 +120,7 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
         .place = {service_text(svc, "agents-dir"), st->own_dir, getenv("PATH")},
         .home = st->home,
         .default_cwd = cwd ? cwd : st->home,
+        .store_bytes = service_uint(svc, "store-mib") << 20,
         .journal_bytes = service_uint(svc, "journal-mib") << 20,
         .initialize_ms = (uint32_t)service_uint(svc, "initialize-timeout-ms"),
         .open_ms = (uint32_t)service_uint(svc, "open-timeout-ms"),

@@ -52,6 +52,9 @@ void session_free(struct session *s)
 {
     if (!s)
         return;
+    cleanup_error sa_error *err = NULL;
+    sa_fail(&err, SA_DRAINING, "the service stops");
+    batch_drop_all(s, err);
     clear(s);
     sa_timer_free(s->retry);
     free(s->create_key);

@@ -97,6 +97,7 @@ struct session {
     SessionState committed_state;
     bool submitting;
     struct sa_timer *retry; /* after a failed commit */
+    uint32_t retry_ms;
 
     /* readers */
     struct window window;

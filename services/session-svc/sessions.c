@@ -93,7 +93,7 @@ void sessions_each(struct sessions *all, bool (*fn)(void *user, struct session *
         }
 }
 
-struct session *sessions_find(struct sessions *all, const char *text, sa_error **err)
+struct session *sessions_find_to_read(struct sessions *all, const char *text, sa_error **err)
 {
     struct sa_id id;
     if (!*text) {
@@ -105,10 +105,6 @@ struct session *sessions_find(struct sessions *all, const char *text, sa_error *
         return NULL;
     }
     struct session *s = lookup(all, id);
-    if (s && !session_usable(s)) {
-        sa_fail(err, SA_UNAVAILABLE, "session %s: the store cannot be written for now", text);
-        return NULL;
-    }
     if (s && s->committed_batch) /* one that is being created is not there yet */
         return s;
     if (s || !(s = session_new(all, id))) {
@@ -125,6 +121,15 @@ struct session *sessions_find(struct sessions *all, const char *text, sa_error *
     sessions_insert(all, s);
     session_take_up(s);
     return s;
+}
+
+struct session *sessions_find_to_change(struct sessions *all, const char *text, sa_error **err)
+{
+    struct session *s = sessions_find_to_read(all, text, err);
+    if (!s || session_usable(s))
+        return s;
+    sa_fail(err, SA_UNAVAILABLE, "session %s: the store cannot be written for now", text);
+    return NULL;
 }
 
 /* ---- start ---- */
@@ -163,7 +168,7 @@ static int take_up_all(struct sessions *all, sa_error **err)
     for (size_t i = 0; !r && i < f.n; i++) {
         char name[SA_ID_TEXT + 1];
         sa_id_format(f.ids[i], name);
-        r = sessions_find(all, name, err) ? 0 : -1;
+        r = sessions_find_to_read(all, name, err) ? 0 : -1;
     }
     sa_log(SA_LOG_INFO, "sessions.taken_up", "count=%zu", f.n);
     free(f.ids);
@@ -211,6 +216,7 @@ static struct store *open_store(struct sessions *all, sa_error **err)
         .dir = dir,
         .tables = db_tables,
         .n_tables = DB_TABLES_,
+        .map_size = all->config.store_bytes,
         .durability = store_durability_of(service_text(all->svc, "durability")),
     };
     sa_loop_unlock(all->loop); /* it starts the writer's thread */

@@ -10,7 +10,7 @@ struct sessions_config {
     struct agents_place place;
     const char *home; /* of the agents */
     const char *default_cwd;
-    uint64_t journal_bytes;
+    uint64_t store_bytes, journal_bytes;
     size_t line_max;                 /* LINK_LINE_MAX, but at most a quarter of the journal */
     uint32_t initialize_ms, open_ms; /* 0: the agent's own */
     uint32_t cancel_ms, quiet_ms;
@@ -41,8 +41,10 @@ struct sessions *sessions_new(struct service *svc, const struct sessions_config 
 /* Without the lock. NULL is fine. */
 void sessions_free(struct sessions *all);
 
-/* A session by its text id, loaded when it was not. NULL: SESSION_NOT_FOUND, INVALID_REQUEST, STORE_ERROR. */
-struct session *sessions_find(struct sessions *all, const char *id, sa_error **err);
+/* A session by its text id, loaded when it was not. NULL: SESSION_NOT_FOUND, INVALID_REQUEST, STORE_ERROR.
+ * to_read: for what is committed; to_change: UNAVAILABLE while nothing can be decided. */
+struct session *sessions_find_to_read(struct sessions *all, const char *id, sa_error **err);
+struct session *sessions_find_to_change(struct sessions *all, const char *id, sa_error **err);
 void sessions_insert(struct sessions *all, struct session *s);
 /* Takes it out and frees it when the current callback is over. */
 void sessions_forget(struct session *s);

@@ -158,6 +158,15 @@ static void ready(struct session *s)
     session_move(s, STATE_AGENT_READY, NULL, NULL);
 }
 
+enum { MODE_ID_MAX = 256 };
+
+/* What an agent calls its modes is its business, but not without measure. */
+static void note_mode(struct session *s, const char *mode)
+{
+    if (*mode && strlen(mode) <= MODE_ID_MAX)
+        session_set_text(&s->mode_id, mode);
+}
+
 static void choose_mode(struct session *s)
 {
     if (!*s->wanted_mode || !strcmp(s->wanted_mode, s->mode_id)) {
@@ -196,9 +205,7 @@ static void session_opened(struct session *s, struct sa_arena *arena, const stru
     } else {
         tell_restored(s, method);
     }
-    char *mode = json_arena_string(arena, json_get(m->result, "modes.currentModeId"));
-    if (*mode)
-        session_set_text(&s->mode_id, mode);
+    note_mode(s, json_arena_string(arena, json_get(m->result, "modes.currentModeId")));
     choose_mode(s);
 }
 
@@ -264,7 +271,7 @@ static void update(struct session *s, const struct acp_message *m)
     if (s->link.phase == AGENT_PHASE_OPENING && s->link.open_method == RESTORE_METHOD_LOAD)
         return;
     if (m->event->kind_case == EVENT__KIND_MODE_CHANGED)
-        session_set_text(&s->mode_id, m->event->mode_changed->mode_id);
+        note_mode(s, m->event->mode_changed->mode_id);
     session_event(s, m->event);
 }
 

@@ -214,7 +214,7 @@ static int find_repeated(struct session *s, const char *request_id, const uint8_
     key = db_numbered_key(s->id, known->turn);
     if (store_get(s->all->store, DB_TURNS, &key, &turn, err) <= 0)
         return -1;
-    *ret = (struct accepted_turn){.turn = known->turn, .seq = turn->accept_seq, .end_seq = turn->end_seq};
+    *ret = (struct accepted_turn){.turn = known->turn, .seq = turn->accept_seq};
     return 1;
 }
 
@@ -365,8 +365,7 @@ void turns_end(struct session *s, StopReason stop, const char *reason, const cha
     struct turn *t = turns_find(s, s->current_turn);
     if (!t)
         return;
-    permissions_end_all(s, stop == STOP_REASON_CANCELLED ? PERMISSION_OUTCOME_CANCELLED
-                                                         : PERMISSION_OUTCOME_WITHDRAWN);
+    permissions_end_all(s, s->link.ending ? PERMISSION_OUTCOME_WITHDRAWN : PERMISSION_OUTCOME_CANCELLED);
     end(s, t, stop, reason, message, raw);
     s->current_turn = 0;
     s->cancelling = false;

@@ -11,7 +11,6 @@
  * INVALID_REQUEST. */
 struct accepted_turn {
     uint64_t turn, seq;
-    uint64_t end_seq; /* 0: it has not ended, as far as is committed */
 };
 int turns_accept(struct session *s, ContentBlock *const *content, size_t n_content, const char *request_id,
                  const char *author, struct accepted_turn *ret, sa_error **err);
