@@ -46,15 +46,14 @@ static void take_block(uint32_t h[8], const uint8_t *p)
                (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);
     }
     memcpy(v, h, sizeof v);
+    /* Instead of shifting the eight variables, their places move. */
     for (int i = 0; i < 64; i++) {
-        uint32_t e = v[4], a = v[0];
-        uint32_t t1 = v[7] + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & v[5]) ^ (~e & v[6])) +
+        uint32_t *e = &v[(68 - i) & 7], *a = &v[(64 - i) & 7], *last = &v[(71 - i) & 7];
+        uint32_t f = v[(69 - i) & 7], g = v[(70 - i) & 7], b = v[(65 - i) & 7], c = v[(66 - i) & 7];
+        uint32_t t1 = *last + (rotate(*e, 6) ^ rotate(*e, 11) ^ rotate(*e, 25)) + ((*e & f) ^ (~*e & g)) +
                       round_constants[i] + w[i];
-        uint32_t t2 =
-            (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += t1;
-        v[0] = t1 + t2;
+        v[(67 - i) & 7] += t1;
+        *last = t1 + (rotate(*a, 2) ^ rotate(*a, 13) ^ rotate(*a, 22)) + ((*a & b) ^ (*a & c) ^ (b & c));
     }
     for (int i = 0; i < 8; i++)
         h[i] += v[i];
