@@ -312,10 +312,11 @@ static void describe_service(const struct server *s, int i, struct words *w)
     }
     if (!strcmp(name, "session") || !strcmp(name, "provider"))
         add(w, "--agents-dir", s->agents_dir);
-    if (!strcmp(name, "session"))
+    if (!strcmp(name, "session")) {
         pass_on(s, w, "redis");
-    if (options_flag(s->options, "pass-credentials"))
-        add(w, "--pass-credentials", NULL);
+        if (options_flag(s->options, "pass-credentials"))
+            add(w, "--pass-credentials", NULL);
+    }
 }
 
 static int describe_services(struct server *s, sa_error **err)
