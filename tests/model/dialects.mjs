@@ -1,5 +1,5 @@
 // The three wire formats of model providers. Each dialect reads a request body into the common form
-//   {model, stream, prompt, step, tools: Map(name -> JSON schema)}
+//   {model, stream, prompt, prompts, step, tools: Map(name -> JSON schema)}
 // and writes an answer {text, thinking?, tool?} as one JSON body or as server-sent events. The text of a stream comes
 // from the iterable `pieces`, which may take its time.
 
@@ -18,14 +18,17 @@ const strip = (text) =>
 // turns: [{by: 'user' | 'assistant' | 'tool', text}], oldest first.
 function readTurns(turns) {
   let last = -1;
+  let prompts = 0;
   turns.forEach((turn, i) => {
-    if (turn.by === 'user' && strip(turn.text) !== '') last = i;
+    if (turn.by !== 'user' || strip(turn.text) === '') return;
+    last = i;
+    prompts++;
   });
   let step = 0;
   for (let i = last + 1; i < turns.length; i++) {
     if (turns[i].by === 'assistant' && turns[i - 1]?.by !== 'assistant') step++;
   }
-  return { prompt: last < 0 ? '' : strip(turns[last].text), step };
+  return { prompt: last < 0 ? '' : strip(turns[last].text), prompts, step };
 }
 
 export function halves(text) {

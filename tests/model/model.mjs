@@ -11,7 +11,8 @@ import { answer } from './script.mjs';
 const SLOW_MS = 20;
 const BODY_LIMIT = 64 << 20;
 
-// Each entry of `requests`: {path, model, prompt, step, tools: [names], status, closed: 'answered' | 'aborted'}.
+// Each entry of `requests`: {path, model, prompt (the last one), prompts (how many so far), step, tools: [names],
+// status, closed: 'answered' | 'aborted'}.
 export async function startModel({ port = 0, log = () => {} } = {}) {
   const requests = [];
   const server = http.createServer((req, res) => {
@@ -44,7 +45,7 @@ async function handle(req, res, requests, log) {
 
   const request = dialect.read(body);
   const entry = {
-    path, model: request.model, prompt: request.prompt, step: request.step, tools: [...request.tools.keys()],
+    path, model: request.model, prompt: request.prompt, prompts: request.prompts, step: request.step, tools: [...request.tools.keys()],
     status: 200, closed: null,
   };
   requests.push(entry);

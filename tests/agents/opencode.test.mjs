@@ -1,0 +1,3 @@
+import { testAgent } from './real_agent.mjs';
+
+testAgent('opencode');

@@ -1,0 +1,4 @@
+import { testAgent } from './real_agent.mjs';
+
+// It never asks for permission.
+testAgent('pi', { asks: false });
