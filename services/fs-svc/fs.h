@@ -19,9 +19,11 @@ enum {
 };
 
 struct bus_publisher;
+struct service;
 struct writing;
 
 struct fs_service {
+    struct service *svc;
     struct sa_loop *loop;
     struct fs_roots *roots;
     struct fs_identity *identity;

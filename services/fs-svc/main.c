@@ -61,6 +61,7 @@ static struct fs_roots *open_roots(struct service *svc, const char *home, sa_err
 static int start(struct service *svc, void **ret_state, sa_error **err)
 {
     struct fs_service *fs = sa_calloc(1, sizeof *fs);
+    fs->svc = svc;
     fs->loop = service_loop(svc);
     fs->identity = fs_identity_new(service_agent_user(svc), err);
     if (fs->identity)

@@ -309,6 +309,19 @@ int fs_path_open(const struct fs_root *root, const char *path, bool follow_last,
     return check_private(root, fd, path, err) < 0 ? -1 : steal_fd(&fd);
 }
 
+/* The next directory on the way. A plain one is opened where we are; links and ".." are resolved from the
+ * root. */
+static int enter(const struct fs_root *root, int dir, const char *name, const char *prefix, sa_error **err)
+{
+    struct stat st;
+    cleanup_close int fd = strcmp(name, "..") ? openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
+    if (fd < 0 || fstat(fd, &st) < 0 || S_ISLNK(st.st_mode))
+        return fs_path_open(root, prefix, true, err);
+    if (!S_ISDIR(st.st_mode))
+        return sa_fail_errno(err, ENOTDIR, "open `%.*s`", SHOWN, prefix);
+    return check_private(root, fd, prefix, err) < 0 ? -1 : steal_fd(&fd);
+}
+
 int fs_path_make_dirs(const struct fs_root *root, const char *path, sa_error **err)
 {
     cleanup_error sa_error *first = NULL;
@@ -318,19 +331,19 @@ int fs_path_make_dirs(const struct fs_root *root, const char *path, sa_error **e
     cleanup_close int dir = fs_path_open(root, *path == '/' ? "/" : ".", true, err);
     if (dir < 0)
         return -1;
-    size_t end = 0, start;
-    do {
+    for (size_t end = 0, start; path[end];) {
         start = end + strspn(path + end, "/");
         end = start + strcspn(path + start, "/");
         cleanup_free char *prefix = sa_strndup(path, end), *name = sa_strndup(path + start, end - start);
         if (!*name)
             break;
-        /* The part is looked for in the directory before it, and resolved from the root: it may be a link. */
         if (mkdirat(dir, name, 0777) < 0 && errno != EEXIST)
             return sa_fail_errno(err, errno, "make directory `%.*s`", SHOWN, prefix);
-        sa_close(dir);
-        if ((dir = fs_path_open(root, prefix, true, err)) < 0)
+        int next_dir = enter(root, dir, name, prefix, err);
+        if (next_dir < 0)
             return -1;
-    } while (path[end]);
+        sa_close(dir);
+        dir = next_dir;
+    }
     return steal_fd(&dir);
 }

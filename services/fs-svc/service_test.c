@@ -300,6 +300,28 @@ static void a_broken_stream_leaves_the_old_file_and_nothing_else(void **state)
     end(&f);
 }
 
+static void a_service_that_is_asked_to_end_cleans_up_first(void **state)
+{
+    (void)state;
+    struct service_fixture f = start_with_root();
+    test_put(f.ws, "file", "old");
+    struct writer w = {.root = "ws", .path = "file"};
+    struct rpc_stream *s = write_begin(&f, &w);
+    write_data(s, "new", 3);
+    wait_until(has_temporary_file, f.ws, "the temporary file is there");
+    program_signal(&f.program, SIGTERM);
+    program_wait_for(&f.program, "service.drain");
+    rpc_stream_free(s);
+    assert_int_equal(program_wait(&f.program), 0);
+    assert_int_equal(temporary_files(f.ws), 0);
+    program_free(&f.program);
+    caller_close(&f.caller);
+    service_up(&f);
+    cleanup_free char *content = test_get(f.ws, "file");
+    assert_string_equal(content, "old");
+    end(&f);
+}
+
 static void a_repeated_request_is_answered_and_not_done_again(void **state)
 {
     (void)state;
@@ -525,6 +547,7 @@ int main(void)
         cmocka_unit_test(large_files_pass_in_constant_memory),
         cmocka_unit_test(a_killed_service_leaves_the_old_file_and_nothing_else),
         cmocka_unit_test(a_broken_stream_leaves_the_old_file_and_nothing_else),
+        cmocka_unit_test(a_service_that_is_asked_to_end_cleans_up_first),
         cmocka_unit_test(a_repeated_request_is_answered_and_not_done_again),
         cmocka_unit_test(writers_at_once_replace_each_other_whole),
         cmocka_unit_test(changes_are_told_on_the_bus),

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "services/fs-svc/fs.h"
+#include "services/runtime/service.h"
 
 int fs_target_init(struct fs_target *t, struct fs_service *fs, struct rpc_call *call, const char *root,
                    ProtobufCBinaryData path, sa_error **err)
@@ -14,6 +15,7 @@ int fs_target_init(struct fs_target *t, struct fs_service *fs, struct rpc_call *
     if (!text)
         return -1;
     fs->n_calls++;
+    service_hold(fs->svc);
     *t = (struct fs_target){.fs = fs, .call = rpc_call_ref(call), .root = found, .path = text};
     return 0;
 }
@@ -23,6 +25,7 @@ void fs_target_fini(struct fs_target *t)
     if (!t->fs)
         return;
     t->fs->n_calls--;
+    service_release(t->fs->svc);
     rpc_call_unref(t->call);
     free(t->path);
     *t = (struct fs_target){0};

@@ -72,6 +72,8 @@ struct service {
     void *state;
     bool ready, listening;
     bool draining;
+    bool drained; /* no call is left */
+    unsigned holds;
     bool degraded;
     int exit_code;
 };
@@ -200,7 +202,20 @@ const char *service_principal_of_token(const struct service *svc, const char *to
 static void on_drained(void *user)
 {
     struct service *svc = user;
-    sa_loop_stop(svc->loop);
+    svc->drained = true;
+    if (!svc->holds)
+        sa_loop_stop(svc->loop);
+}
+
+void service_hold(struct service *svc)
+{
+    svc->holds++;
+}
+
+void service_release(struct service *svc)
+{
+    if (!--svc->holds && svc->drained)
+        sa_loop_stop(svc->loop);
 }
 
 static void drain(struct service *svc)

@@ -88,6 +88,10 @@ void service_ready(struct service *svc);
 void service_degraded(struct service *svc, const char *message);
 /* Something it cannot go on without: logs, drains, exits with 1. Takes err. */
 void service_fatal(struct service *svc, sa_error *err);
+/* What a call began may outlive it (a worker thread, a commit) and still use the state: `stop` does not come
+ * between hold and release. Counted. Under the lock. */
+void service_hold(struct service *svc);
+void service_release(struct service *svc);
 /* Asks a caller's token for the HTTP edge: principal, or NULL when it may not call. token may be NULL. The
  * result is owned by svc. */
 const char *service_principal_of_token(const struct service *svc, const char *token);
