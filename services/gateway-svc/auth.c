@@ -1,6 +1,6 @@
-/* Who calls. With a token the token decides, and no web page knows it. With --no-token everybody on this
- * machine may call, and a web page in a browser here must not be a way in for everybody else: its requests
- * are told by Host (a name of its own that resolves to us) and Origin (another site). */
+/* Who calls. With a token the token decides, and no web page knows it. With --no-token whoever can connect
+ * may call, and a web page in a browser that can must not be a way in for everybody else: its requests are
+ * told by Origin (another site), and on the loopback by Host (a name of its own that resolves to us). */
 #include <arpa/inet.h>
 #include <string.h>
 #include <strings.h>
@@ -71,9 +71,10 @@ static bool check_browser(struct exchange *x)
 {
     const char *host = http_header(x->http, "Host");
     const char *site = http_header(x->http, "Sec-Fetch-Site");
-    if (!auth_host_allowed(host, service_text(x->gw->svc, "allow-host"))) {
+    if (http_server_is_local(x->gw->http) &&
+        !auth_host_allowed(host, service_text(x->gw->svc, "allow-host"))) {
         problem_forbidden(x->http,
-                          "without a token, the Host must be an address, localhost or one of --allow-host");
+                          "without a token, Host must be an address, localhost or one of --allow-host");
         return false;
     }
     if (!is_safe(http_method(x->http)) && (!auth_same_origin(http_header(x->http, "Origin"), host) ||

@@ -171,6 +171,13 @@ describe('without a token', () => {
       for (const method of ['GET', 'POST']) assert.equal(await status(method, { Host: host }, method === 'GET' ? '' : undefined), 403, host);
   });
 
+  test('off the loopback any name is served, and other origins still are not', async () => {
+    const wide = await c.startGateway(['--no-token', '--host', '0.0.0.0'], { place: '2' });
+    const post = (headers) => raw(wide, `POST /v1/sessions HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 16\r\n${headers}\r\n{"agent":"mock"}`);
+    assert.match(await post('Host: box.provider.example\r\n'), /^HTTP\/1.1 201 /);
+    assert.match(await post('Host: box.provider.example\r\nOrigin: http://evil.example\r\n'), /^HTTP\/1.1 403 /);
+  });
+
   test('a page of another origin may change nothing', async () => {
     for (const origin of ['http://evil.example', 'null', 'http://localhost:1', 'localhost'])
       assert.equal(await status('POST', { Host: 'localhost', Origin: origin }), 403, origin);

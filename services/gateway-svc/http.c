@@ -17,12 +17,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "adapters/os/clock.h"
 #include "adapters/os/log.h"
 
 enum {
     CONNECTION_MEMORY = HTTP_HEADER_MAX,
     RUNS_AT_ONCE = 8, /* of the daemon, before the loop gets a turn */
     STREAM_BLOCK = 16 << 10,
+    CHECK_MS = 1000,         /* between looks for connections that are over time */
     SEND_BUFFER = 512 << 10, /* in the kernel, for a connection: what a slow reader may hold */
 };
 
@@ -36,8 +38,18 @@ struct http_server {
     int listen_fd;
     uint16_t port;
     bool draining;
+    bool local;
     uint32_t active;
-    struct http_request *requests; /* list */
+    struct http_request *requests;       /* list */
+    struct http_connection *connections; /* list */
+    struct sa_timer *check;
+};
+
+/* What the library does not limit: the time that a request takes to arrive. */
+struct http_connection {
+    struct http_connection *next, **link;
+    int fd;
+    uint64_t deadline_ms; /* for what is to come; 0: nothing is */
 };
 
 struct http_request {
@@ -139,6 +151,52 @@ static void request_free(struct http_request *r)
     free(r);
 }
 
+/* ---- connections ---- */
+
+static void on_connection(void *cls, struct MHD_Connection *conn, void **context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct http_server *s = cls;
+    struct http_connection *c = *context;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+        *c->link = c->next;
+        if (c->next)
+            c->next->link = c->link;
+        free(c);
+        return;
+    }
+    *context = c = sa_calloc(1, sizeof(*c));
+    c->fd = MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    c->deadline_ms = sa_now_ms() + s->opt.idle_ms + s->opt.head_ms;
+    c->next = s->connections;
+    c->link = &s->connections;
+    if (c->next)
+        c->next->link = &c->next;
+    s->connections = c;
+}
+
+static void set_deadline(struct MHD_Connection *conn, uint64_t after_ms)
+{
+    struct http_connection *c =
+        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    c->deadline_ms = after_ms ? sa_now_ms() + after_ms : 0;
+}
+
+/* The library notices that the socket is at its end, and does the rest. */
+static void on_check(void *user)
+{
+    struct http_server *s = user;
+    uint64_t now = sa_now_ms();
+    for (struct http_connection *c = s->connections; c; c = c->next) {
+        if (!c->deadline_ms || now < c->deadline_ms)
+            continue;
+        c->deadline_ms = 0;
+        shutdown(c->fd, SHUT_RDWR);
+    }
+}
+
+/* ---- a request from its head to its end ---- */
+
 static enum MHD_Result count_length_headers(void *user, enum MHD_ValueKind kind, const char *name,
                                             const char *value)
 {
@@ -221,6 +279,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const 
     (void)version;
     if (!r) {
         *context = r = request_new(s, conn, method, url);
+        set_deadline(conn, s->opt.body_ms);
         return begin(r);
     }
     if (r->queued)
@@ -232,6 +291,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const 
     }
     if (!r->handled) {
         r->handled = true;
+        set_deadline(conn, 0);
         if (!r->response)
             s->opt.handle(s->opt.user, r);
     }
@@ -246,11 +306,11 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **context,
 {
     struct http_server *s = cls;
     struct http_request *r = *context;
-    (void)conn;
     (void)code;
     if (!r)
         return;
     *context = NULL;
+    set_deadline(conn, s->opt.idle_ms + s->opt.head_ms);
     s->opt.finished(s->opt.user, r);
     request_free(r);
 }
@@ -435,11 +495,13 @@ static int open_socket(const struct addrinfo *ai)
     return fd;
 }
 
-static uint16_t port_of(int fd)
+static uint16_t port_of(int fd, bool *ret_local)
 {
     struct sockaddr_storage a = {0};
     socklen_t n = sizeof(a);
     getsockname(fd, (struct sockaddr *)&a, &n);
+    *ret_local = a.ss_family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&a)->sin6_addr)
+                                         : ntohl(((struct sockaddr_in *)&a)->sin_addr.s_addr) >> 24 == 127;
     return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port
                                          : ((struct sockaddr_in *)&a)->sin_port);
 }
@@ -476,7 +538,7 @@ static int start_daemon(struct http_server *s, sa_error **err)
         (unsigned)o->max_connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)o->max_per_address,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((o->idle_ms + 999) / 1000), MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-        MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_END);
     if (!s->daemon)
         return sa_fail(err, SA_SYSTEM_ERROR, "the HTTP server cannot start");
     s->epoll_fd = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
@@ -492,7 +554,7 @@ struct http_server *http_server_new(struct sa_loop *loop, const struct http_opti
     s->loop = loop;
     s->opt = *opt;
     s->listen_fd = fd;
-    s->port = port_of(fd);
+    s->port = port_of(fd, &s->local);
     if (start_daemon(s, err) < 0) {
         close(fd);
         free(s);
@@ -502,12 +564,19 @@ struct http_server *http_server_new(struct sa_loop *loop, const struct http_opti
     s->io = sa_io_new(loop, s->epoll_fd, on_epoll, s);
     sa_io_set(s->io, SA_IO_READ);
     sa_timer_start(s->timer, 0);
+    s->check = sa_timer_new(loop, on_check, s);
+    sa_timer_every(s->check, CHECK_MS);
     return s;
 }
 
 uint16_t http_server_port(const struct http_server *s)
 {
     return s->port;
+}
+
+bool http_server_is_local(const struct http_server *s)
+{
+    return s->local;
 }
 
 void http_server_drain(struct http_server *s)
@@ -543,6 +612,7 @@ void http_server_free(struct http_server *s)
         return;
     sa_io_free(s->io);
     sa_timer_free(s->timer);
+    sa_timer_free(s->check);
     s->timer = NULL;
     for (struct http_request *r = s->requests; r; r = r->next) {
         if (r->suspended)

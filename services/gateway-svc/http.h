@@ -29,6 +29,9 @@ struct http_options {
     uint32_t max_per_address; /* 0: no limit */
     uint32_t idle_ms; /* a connection on which nothing moves for so long is closed; rounded to seconds */
     /* Request line and headers are there. Sets the body limit (http_accept_body), or answers at once. */
+    /* A request whose head has not come in idle_ms + head_ms since the connection began or its last answer,
+     * or whose body has not come in body_ms after its head, is cut off, however busily it trickles. */
+    uint32_t head_ms, body_ms;
     void (*head)(void *user, struct http_request *r);
     /* The body is there, too. Answers once, now or later. Not called when `head` answered. */
     void (*handle)(void *user, struct http_request *r);
@@ -40,6 +43,7 @@ struct http_options {
 /* Listens. ADDRESS_IN_USE and INVALID_CONFIG name the address. */
 struct http_server *http_server_new(struct sa_loop *loop, const struct http_options *opt, sa_error **err);
 uint16_t http_server_port(const struct http_server *s);
+bool http_server_is_local(const struct http_server *s); /* on the loopback only */
 /* No new connections; those that exist close with their next answer. */
 void http_server_drain(struct http_server *s);
 uint32_t http_server_active(const struct http_server *s); /* requests under way */

@@ -109,6 +109,8 @@ static int set_up_with(void **state, uint32_t idle_ms)
     const struct http_options opt = {.host = "127.0.0.1",
                                      .max_connections = 100,
                                      .idle_ms = idle_ms,
+                                     .head_ms = 500,
+                                     .body_ms = 1000,
                                      .head = on_head,
                                      .handle = on_handle,
                                      .finished = on_finished,
@@ -369,6 +371,36 @@ static void a_reader_that_stops_is_dropped_after_a_while(void **state)
     close(fd);
 }
 
+/* Sends a byte now and then, for as long as the server listens. */
+static void trickle_to_the_end(int fd, const char *byte)
+{
+    uint64_t deadline = sa_now_ms() + WAIT_MS;
+    char answer[1024];
+    for (;;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (poll(&p, 1, 50) > 0 && recv(fd, answer, sizeof(answer), 0) <= 0)
+            return;
+        if (sa_now_ms() > deadline)
+            fail_msg("the server listens for ever");
+        if (send(fd, byte, 1, MSG_NOSIGNAL) < 0)
+            return;
+    }
+}
+
+static void a_request_that_trickles_is_cut_off(void **state)
+{
+    int head = connect_to(*state), body = connect_to(*state), again = connect_to(*state);
+    put(head, "GET /a HTTP/1.1\r\nHost: x\r\nLong: ");
+    trickle_to_the_end(head, "x");
+    put(body, "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n");
+    trickle_to_the_end(body, "x");
+    put(again, "GET /first HTTP/1.1\r\nHost: x\r\n\r\nGET /second");
+    trickle_to_the_end(again, "x");
+    close(head);
+    close(body);
+    close(again);
+}
+
 static void freeing_ends_what_waits(void **state)
 {
     struct fixture *f = *state;
@@ -439,6 +471,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_stream_pauses_and_goes_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_reader_that_stops_is_dropped_after_a_while, set_up_impatient,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_request_that_trickles_is_cut_off, set_up_impatient, tear_down),
         cmocka_unit_test_setup_teardown(freeing_ends_what_waits, set_up, tear_down),
         cmocka_unit_test_setup_teardown(draining_refuses_new_connections_and_finishes_old_ones, set_up,
                                         tear_down),

@@ -19,7 +19,7 @@
 #include "services/gateway-svc/events.h"
 #include "services/gateway-svc/gateway.h"
 
-enum { TICK_MS = 5000, STOP_MS = 3000 };
+enum { TICK_MS = 5000, STOP_MS = 3000, HEAD_MS = 15000, BODY_MS = 120000 };
 
 #define SESSION "/sandboxagent.session.v1.SessionService/"
 #define PERMISSION "/sandboxagent.session.v1.PermissionService/"
@@ -80,7 +80,7 @@ static const struct service_option options[] = {
     {"port", SERVICE_OPTION_UINT, "2468", 0, 65535, "port to serve HTTP on; 0: any free one"},
     {"port-file", SERVICE_OPTION_TEXT, NULL, 0, 0, "file to write the port to once it is open"},
     {"allow-host", SERVICE_OPTION_LIST, NULL, 0, 0,
-     "with --no-token: a Host name that is served, beside addresses and localhost"},
+     "with --no-token on the loopback: a Host name that is served, beside addresses and localhost"},
     {"max-connections", SERVICE_OPTION_UINT, "4096", 1, 100000, "HTTP connections at a time"},
     {"max-connections-per-address", SERVICE_OPTION_UINT, "0", 0, 100000,
      "of one client address; 0: no limit"},
@@ -186,6 +186,8 @@ static int listen_http(struct gateway *gw, sa_error **err)
         .max_connections = (uint32_t)service_uint(gw->svc, "max-connections"),
         .max_per_address = (uint32_t)service_uint(gw->svc, "max-connections-per-address"),
         .idle_ms = (uint32_t)service_uint(gw->svc, "idle-timeout-ms"),
+        .head_ms = HEAD_MS,
+        .body_ms = BODY_MS,
         .head = on_head,
         .handle = on_handle,
         .finished = on_finished,
