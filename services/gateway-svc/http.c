@@ -5,10 +5,7 @@
  *  - a suspended connection has no timeout and notices nothing, so whoever suspends one looks after it. */
 #include "services/gateway-svc/http.h"
 
-#include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,13 +16,13 @@
 
 #include "adapters/os/clock.h"
 #include "adapters/os/log.h"
+#include "services/gateway-svc/listen.h"
 
 enum {
     CONNECTION_MEMORY = HTTP_HEADER_MAX,
     RUNS_AT_ONCE = 8, /* of the daemon, before the loop gets a turn */
     STREAM_BLOCK = 16 << 10,
-    CHECK_MS = 1000,         /* between looks for connections that are over time */
-    SEND_BUFFER = 512 << 10, /* in the kernel, for a connection: what a slow reader may hold */
+    CHECK_MS = 1000, /* between looks for connections that are over time */
 };
 
 struct http_server {
@@ -478,55 +475,7 @@ void http_wake(struct http_request *r)
     resume(r);
 }
 
-/* ---- listening ---- */
-
-static int open_socket(const struct addrinfo *ai)
-{
-    int on = 1, buffer = SEND_BUFFER;
-    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer)); /* inherited by what is accepted */
-    if (ai->ai_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-    if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 1024) < 0)
-        return sa_close(fd);
-    return fd;
-}
-
-static uint16_t port_of(int fd, bool *ret_local)
-{
-    struct sockaddr_storage a = {0};
-    socklen_t n = sizeof(a);
-    getsockname(fd, (struct sockaddr *)&a, &n);
-    *ret_local = a.ss_family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&a)->sin6_addr)
-                                         : ntohl(((struct sockaddr_in *)&a)->sin_addr.s_addr) >> 24 == 127;
-    return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port
-                                         : ((struct sockaddr_in *)&a)->sin_port);
-}
-
-static int listen_on(const char *host, uint16_t port, sa_error **err)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
-                    *list = NULL;
-    char service[8];
-    snprintf(service, sizeof(service), "%u", port);
-    int e = getaddrinfo(host, service, &hints, &list);
-    if (e)
-        return sa_fail(err, SA_INVALID_CONFIG, "cannot listen on %s: %s", host, gai_strerror(e));
-    int fd = -1, errnum = 0;
-    for (struct addrinfo *ai = list; ai && fd < 0; ai = ai->ai_next) {
-        fd = open_socket(ai);
-        errnum = errno;
-    }
-    freeaddrinfo(list);
-    if (fd < 0 && errnum == EADDRINUSE)
-        return sa_fail(err, SA_ADDRESS_IN_USE, "port %u of %s is in use", port, host);
-    if (fd < 0)
-        return sa_fail_errno(err, errnum, "cannot listen on port %u of %s", port, host);
-    return fd;
-}
+/* ---- the server ---- */
 
 static int start_daemon(struct http_server *s, sa_error **err)
 {
@@ -547,14 +496,14 @@ static int start_daemon(struct http_server *s, sa_error **err)
 
 struct http_server *http_server_new(struct sa_loop *loop, const struct http_options *opt, sa_error **err)
 {
-    int fd = listen_on(opt->host, opt->port, err);
+    int fd = listen_tcp(opt->host, opt->port, err);
     if (fd < 0)
         return NULL;
     struct http_server *s = sa_calloc(1, sizeof(*s));
     s->loop = loop;
     s->opt = *opt;
     s->listen_fd = fd;
-    s->port = port_of(fd, &s->local);
+    s->port = listen_port(fd, &s->local);
     if (start_daemon(s, err) < 0) {
         close(fd);
         free(s);
