@@ -20,6 +20,7 @@ enum { INPUT_MAX = 1 << 20, AGAIN_MS = 500, OPTIONS_MAX = 16 };
 
 static const struct service_option attach_options[] = {
     {"after", SERVICE_OPTION_UINT, "0", 0, UINT64_MAX, "show only events after this number"},
+    {"verbose", SERVICE_OPTION_FLAG, NULL, 0, 0, "show every event: logs, usage, states"},
     {0},
 };
 
@@ -272,7 +273,7 @@ static int attach(struct attached *a, sa_error **err)
     sa_timer_free(a->again);
     sa_signal_free(sigint);
     sa_loop_unlock(loop);
-    show_break(&a->show);
+    show_fini(&a->show);
     if (!a->err)
         return 0;
     sa_pass(err, steal_pointer(&a->err));
@@ -293,7 +294,10 @@ int cli_attach(int argc, char **argv)
         struct client c = {0};
         struct attached a = {
             .client = &c,
-            .show = {.out = stdout, .json = options_flag(o, "json"), .colour = isatty(1)},
+            .show = {.out = stdout,
+                     .json = options_flag(o, "json"),
+                     .brief = !options_flag(o, "verbose"),
+                     .colour = isatty(1)},
             .seq = options_uint(o, "after"),
         };
         /* Before there are threads: Ctrl-C is for the loop alone. */

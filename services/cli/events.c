@@ -108,7 +108,7 @@ int cli_events(int argc, char **argv)
             .follow = options_flag(o, "follow"),
         };
         bool good = id && read_events(&reading, &err) == 0;
-        show_break(&reading.show);
+        show_fini(&reading.show);
         r = good ? 0 : cli_failed(err);
     }
     client_close(&c);

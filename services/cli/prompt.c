@@ -21,6 +21,7 @@ static const struct service_option prompt_options[] = {
     {"cwd", SERVICE_OPTION_TEXT, NULL, 0, 0, "directory the agent of a new session works in"},
     {"mode", SERVICE_OPTION_TEXT, NULL, 0, 0, "mode of a new session, in the agent's words"},
     {"env", SERVICE_OPTION_LIST, NULL, 0, 0, "NAME=value for the agent of a new session"},
+    {"verbose", SERVICE_OPTION_FLAG, NULL, 0, 0, "show every event: logs, usage, states"},
     {"yes", SERVICE_OPTION_FLAG, NULL, 0, 0, "allow what the agent asks permission for"},
     {0},
 };
@@ -227,11 +228,14 @@ int cli_prompt(int argc, char **argv)
         struct client c = {0};
         struct asking a = {
             .client = &c,
-            .show = {.out = stdout, .json = options_flag(o, "json"), .colour = isatty(1)},
+            .show = {.out = stdout,
+                     .json = options_flag(o, "json"),
+                     .brief = !options_flag(o, "verbose"),
+                     .colour = isatty(1)},
             .yes = options_flag(o, "yes"),
         };
         bool good = ask(&a, o, &err) == 0;
-        show_break(&a.show);
+        show_fini(&a.show);
         r = !good ? cli_failed(err) : a.stop_reason == STOP_REASON_END_TURN ? 0 : 1;
         free(a.session_id);
         client_close(&c);

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "adapters/json/message.h"
@@ -104,10 +105,27 @@ static void show_chunk(struct show *s, enum show_open kind, const ContentChunk *
 
 /* ---- one function per kind that has more than a line ---- */
 
+/* What a tool call is called; remembers it. */
+static const char *tool_title(struct show *s, const ToolCall *t)
+{
+    struct show_tool *known = NULL;
+    for (size_t i = 0; i < SHOW_TOOLS && !known; i++)
+        if (s->tools[i].id && !strcmp(s->tools[i].id, t->tool_call_id))
+            known = &s->tools[i];
+    if (!*t->title)
+        return known ? known->title : t->tool_call_id;
+    if (!known)
+        known = &s->tools[s->n_tools++ % SHOW_TOOLS];
+    free(known->id);
+    free(known->title);
+    *known = (struct show_tool){sa_strdup(t->tool_call_id), sa_strdup(t->title)};
+    return known->title;
+}
+
 static void show_tool_call(struct show *s, const ToolCall *t, bool update)
 {
     fprintf(s->out, "%s ", update ? " ..." : "tool");
-    show_string(s->out, *t->title ? t->title : t->tool_call_id);
+    show_string(s->out, tool_title(s, t));
     if (t->status != TOOL_CALL_STATUS_UNSPECIFIED)
         fprintf(s->out, ": %s",
                 show_enum(&tool_call_status__descriptor, (int)t->status, "TOOL_CALL_STATUS_"));
@@ -274,12 +292,33 @@ static void show_line(struct show *s, const Event *e)
     }
 }
 
+/* Does it matter to somebody who waits for the answer? */
+static bool is_detail(const Event *e)
+{
+    switch (e->kind_case) {
+    case EVENT__KIND_AGENT_LOG:
+    case EVENT__KIND_USAGE:
+    case EVENT__KIND_UNKNOWN:
+    case EVENT__KIND_CONFIG_CHANGED:
+    case EVENT__KIND_TURN_STARTED:
+        return true;
+    case EVENT__KIND_STATE_CHANGED:
+        return !*e->state_changed->message;
+    case EVENT__KIND_TOOL_CALL_UPDATE:
+        return !*e->tool_call_update->title && e->tool_call_update->status == TOOL_CALL_STATUS_UNSPECIFIED;
+    default:
+        return false;
+    }
+}
+
 void show_event(struct show *s, const Event *e)
 {
     if (s->json) {
         show_json(s->out, &e->base);
         return;
     }
+    if (s->brief && is_detail(e))
+        return;
     if (s->numbers) {
         show_break(s);
         fprintf(s->out, "%6" PRIu64 "  ", e->seq);
@@ -296,4 +335,14 @@ void show_event(struct show *s, const Event *e)
         fputc('\n', s->out);
     }
     fflush(s->out);
+}
+
+void show_fini(struct show *s)
+{
+    show_break(s);
+    for (size_t i = 0; i < SHOW_TOOLS; i++) {
+        free(s->tools[i].id);
+        free(s->tools[i].title);
+        s->tools[i] = (struct show_tool){0};
+    }
 }

@@ -23,7 +23,7 @@ static void open_page(struct page *p)
 
 static void assert_page(struct page *p, const char *expected)
 {
-    show_break(&p->show);
+    show_fini(&p->show);
     fclose(p->show.out);
     assert_string_equal(p->text, expected);
     free(p->text);
@@ -139,6 +139,47 @@ static void json_is_one_line_and_keeps_the_agents_own(void **state)
     free(p.text);
 }
 
+static void call_tool(struct page *p, const char *id, const char *title, ToolCallStatus status, bool update)
+{
+    Event e = EVENT__INIT;
+    ToolCall t = TOOL_CALL__INIT;
+    t.tool_call_id = (char *)(uintptr_t)id;
+    t.title = (char *)(uintptr_t)title;
+    t.status = status;
+    e.kind_case = update ? EVENT__KIND_TOOL_CALL_UPDATE : EVENT__KIND_TOOL_CALL;
+    e.tool_call = &t;
+    show_event(&p->show, &e);
+}
+
+static void an_update_of_a_tool_call_is_shown_by_its_title(void **state)
+{
+    (void)state;
+    struct page p;
+    open_page(&p);
+    p.show.brief = true;
+    call_tool(&p, "t1", "Write a file", TOOL_CALL_STATUS_PENDING, false);
+    call_tool(&p, "t1", "", TOOL_CALL_STATUS_UNSPECIFIED, true);
+    call_tool(&p, "t1", "", TOOL_CALL_STATUS_COMPLETED, true);
+    call_tool(&p, "t2", "", TOOL_CALL_STATUS_FAILED, true);
+    assert_page(&p, "tool Write a file: pending\n ... Write a file: completed\n ... t2: failed\n");
+}
+
+static void what_is_brief_leaves_details_out(void **state)
+{
+    (void)state;
+    struct page p;
+    Event e = EVENT__INIT;
+    AgentLog log = AGENT_LOG__INIT;
+    log.text = (char *)(uintptr_t) "noise";
+    e.kind_case = EVENT__KIND_AGENT_LOG;
+    e.agent_log = &log;
+    open_page(&p);
+    show_event(&p.show, &e);
+    p.show.brief = true;
+    show_event(&p.show, &e);
+    assert_page(&p, "log noise\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +188,8 @@ int main(void)
         cmocka_unit_test(an_agent_cannot_control_the_terminal),
         cmocka_unit_test(a_question_shows_its_answers),
         cmocka_unit_test(the_end_of_a_turn_tells_how_and_how_long),
+        cmocka_unit_test(an_update_of_a_tool_call_is_shown_by_its_title),
+        cmocka_unit_test(what_is_brief_leaves_details_out),
         cmocka_unit_test(json_is_one_line_and_keeps_the_agents_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -72,9 +72,9 @@ static void a_prompt_may_go_on_in_a_session(void **state)
     (void)state;
     cleanup_free char *first = run(0, WORDS("prompt", "one")), *id = id_in(first);
     cleanup_free char *second = run(0, WORDS("prompt", "--session", id, "two"));
-    assert_has(second, "turn 2");
+    assert_has(second, "> two");
     cleanup_free char *third = run(0, WORDS("prompt", "--session", "last", "three"));
-    assert_has(third, "turn 3");
+    assert_has(third, "> three");
 }
 
 static void a_prompt_comes_from_standard_input(void **state)
