@@ -2,7 +2,8 @@
  *
  *   main.c       options; the order of start and stop
  *   api.c        the unary methods of ProcessService: check, find, hand over
- *   processes.c  the life of a process: intent, start, end, deletion; step() decides what comes next
+ *   processes.c  the processes we know; process_step() decides what comes next for one
+ *   start.c      a start: intent, shim, result;  end.c: exit, loss, deletion
  *   recover.c    after a start: shims found again, unfinished work completed or undone
  *   attach.c     AttachProcess: followers of output at their own speed, input at an offset
  *   run.c        RunProcess: one command to its end

@@ -77,11 +77,12 @@ struct processes {
     struct bus_publisher *bus;
     struct spawner *spawner;
     char *directory;
-    struct spec_user user; /* of user processes by default */
-    size_t max;            /* of live processes */
-    size_t live;           /* starting and running */
-    size_t awaited;        /* see process.awaited */
-    size_t journal_errors; /* processes whose journal cannot be written */
+    struct spec_user user;  /* of user processes by default */
+    size_t max;             /* of live processes */
+    size_t live;            /* starting and running */
+    size_t awaited;         /* see process.awaited */
+    size_t journal_errors;  /* processes whose journal cannot be written, */
+    uint32_t journal_errno; /* and why the last one cannot */
     bool ready, draining, fatal;
     uint8_t *chunk;   /* attach.c: what is read before it is sent */
     struct run *runs; /* run.c */
@@ -141,6 +142,25 @@ void processes_start_timers(struct processes *all);
 void processes_end_all(struct processes *all);
 /* Forgets what is in memory; shims live on. */
 void processes_fini(struct processes *all);
+
+/* ---- between processes.c, start.c and end.c ---- */
+
+struct store_key process_key(const struct process *p);
+/* Commits the set for p: nothing is decided for p until `done` (user: p) was called. */
+void process_commit(struct process *p, struct store_set *set, store_done_fn *done);
+/* A commit has failed: all are stepped again a little later. */
+void process_not_committed(struct process *p, const sa_error *err);
+/* Tells the present state to the bus. */
+void process_publish(struct process *p);
+/* After a start of the service: what it waited for from this process has come. */
+void process_settled(struct process *p);
+void process_commit_running(struct process *p);
+void process_commit_exit(struct process *p, const struct shim_exit *e);
+/* There is no shim any more. */
+void process_without_shim(struct process *p);
+/* Deletes it from the store, then its directory. */
+void process_forget(struct process *p);
+void calls_clear(struct calls *c);
 
 /* attach.c: output, state or input offset of the process have changed. */
 void attachments_notify(struct process *p);

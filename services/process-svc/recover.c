@@ -41,10 +41,8 @@ static void recover_intent(struct process *p)
 {
     bool known = p->record && *p->record->request_id;
     p->deleting = !known;
-    if (process_connect(p) < 0)
-        return;
-    await_status(p);
-    if (!known)
+    await_status(p); /* until it is completed or undone */
+    if (process_connect(p) == 0 && !known)
         link_signal(&p->link, SIGKILL, SHIM_SCOPE_TREE, NULL, NULL);
 }
 
