@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "adapters/lmdb/store_internal.h"
+#include "adapters/os/clock.h"
 #include "adapters/os/file.h"
 
 #if defined(__has_feature)
@@ -44,7 +45,8 @@ enum {
     TYPES_MAX = 256,
 };
 static const char schema_table[] =
-    "sa.schema"; /* table name -> schema of the newest program that wrote here */
+    "sa.schema";                            /* table name -> schema of the newest program that wrote here */
+static const char epoch_key[] = "sa.epoch"; /* no table has a dot in its name */
 
 int store_fail_mdb(sa_error **err, int rc, const char *what)
 {
@@ -103,11 +105,27 @@ static int check_tables(const struct store_options *opt, sa_error **err)
     return 0;
 }
 
+static int open_epoch(struct store *s, MDB_txn *txn, MDB_dbi meta)
+{
+    MDB_val k = {sizeof epoch_key - 1, (void *)(uintptr_t)epoch_key}, v;
+    int rc = mdb_get(txn, meta, &k, &v);
+    if (!rc && v.mv_size == sizeof s->epoch) {
+        memcpy(&s->epoch, v.mv_data, sizeof s->epoch);
+        return 0;
+    }
+    while (!s->epoch)
+        sa_random(&s->epoch, sizeof s->epoch);
+    v = (MDB_val){sizeof s->epoch, &s->epoch};
+    return rc == MDB_NOTFOUND ? mdb_put(txn, meta, &k, &v, 0) : rc ? rc : MDB_CORRUPTED;
+}
+
 /* Opens the tables, and checks and raises their schema numbers. */
 static int open_tables(struct store *s, MDB_txn *txn, sa_error **err)
 {
     MDB_dbi meta;
     int rc = mdb_dbi_open(txn, schema_table, MDB_CREATE, &meta);
+    if (!rc)
+        rc = open_epoch(s, txn, meta);
     for (size_t i = 0; !rc && i < s->n_tables; i++) {
         const struct store_table *t = &s->tables[i];
         if ((rc = mdb_dbi_open(txn, t->name, MDB_CREATE, &s->dbi[i])))
@@ -225,6 +243,11 @@ void store_free(struct store *s)
     pthread_mutex_destroy(&s->mutex);
     free(s->dir);
     free(s);
+}
+
+uint64_t store_epoch(const struct store *s)
+{
+    return s->epoch;
 }
 
 bool store_degraded(const struct store *s)

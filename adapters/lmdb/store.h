@@ -71,6 +71,10 @@ struct store *store_open(struct sa_loop *loop, const struct store_options *opt, 
  * fine. */
 void store_free(struct store *s);
 
+/* Made with the store, at random, never 0: readers of our facts see by it that a store was lost or replaced.
+ */
+uint64_t store_epoch(const struct store *s);
+
 /* True from a failed commit until one succeeds. */
 bool store_degraded(const struct store *s);
 

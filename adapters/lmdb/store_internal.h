@@ -42,6 +42,7 @@ struct store_set_list {
 };
 
 struct store {
+    uint64_t epoch;
     struct sa_loop *loop;
     const struct store_table *tables;
     size_t n_tables;

@@ -257,10 +257,26 @@ static void a_file_that_is_no_store_is_refused(void **state)
     assert_non_null(strstr(err->message, f->dir));
 }
 
+/* Readers of a service's facts start over when the store is another one, and only then. */
+static void the_epoch_stays_with_the_store_and_a_new_store_has_another(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t first = store_epoch(f->store);
+    assert_true(first != 0);
+    reopen(f, STORE_FSYNC, 0);
+    assert_true(store_epoch(f->store) == first);
+    store_free(f->store);
+    sa_remove_tree(f->dir, NULL);
+    f->store = open_store(f, STORE_NOMETASYNC, 0, tables, NULL);
+    assert_non_null(f->store);
+    assert_true(store_epoch(f->store) != 0 && store_epoch(f->store) != first);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        T(the_epoch_stays_with_the_store_and_a_new_store_has_another),
         T(scans_go_by_prefix_start_direction_and_limit),
         T(pages_are_copies_and_say_whether_there_is_more),
         T(a_scan_refuses_calls_from_inside),

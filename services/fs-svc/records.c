@@ -9,12 +9,11 @@
 #include "services/fs-svc/replace.h"
 #include "services/fs-svc/roots.h"
 
-enum { INFO, WRITES, REQUESTS, HEADS, N_TABLES };
+enum { WRITES, REQUESTS, HEADS, N_TABLES };
 
-/* Keys: INFO "info"; WRITES the write's id; REQUESTS principal NUL request_id NUL; HEADS the root's name NUL.
+/* Keys: WRITES the write's id; REQUESTS principal NUL request_id NUL; HEADS the root's name NUL.
  */
 static const struct store_table tables[N_TABLES] = {
-    [INFO] = {"info", 1, &store_info__descriptor},
     [WRITES] = {"writes", 1, &write_record__descriptor},
     [REQUESTS] = {"requests", 1, &write_record__descriptor},
     [HEADS] = {"heads", 1, &root_head__descriptor},
@@ -28,7 +27,6 @@ struct head {
 struct fs_records {
     struct sa_loop *loop;
     struct store *store;
-    uint64_t epoch;
     struct head heads[FS_ROOTS_MAX];
     size_t n_heads;
     struct sa_timer *sweep;
@@ -230,33 +228,6 @@ static void sweep(void *user)
     store_commit(r->store, set, NULL, NULL, NULL);
 }
 
-static void epoch_stored(void *user, const sa_error *err)
-{
-    (void)user;
-    if (err)
-        sa_log(SA_LOG_ERROR, "fs.store_failed", "reason=%s", err->reason);
-}
-
-static int load_epoch(struct fs_records *r, sa_error **err)
-{
-    struct store_key k = store_key_of("info", 4);
-    cleanup_message StoreInfo *info = NULL;
-    int found = store_get(r->store, INFO, &k, &info, err);
-    if (found < 0)
-        return -1;
-    if (found) {
-        r->epoch = info->epoch;
-        return 0;
-    }
-    while (!r->epoch)
-        sa_random(&r->epoch, sizeof r->epoch);
-    StoreInfo row = STORE_INFO__INIT;
-    row.epoch = r->epoch;
-    struct store_set *set = store_set_new();
-    store_put(set, INFO, &k, &row.base);
-    return store_commit(r->store, set, epoch_stored, r, err);
-}
-
 struct fs_records *fs_records_open(struct sa_loop *loop, const char *dir, enum store_durability durability,
                                    const struct fs_identity *identity, sa_error **err)
 {
@@ -267,7 +238,7 @@ struct fs_records *fs_records_open(struct sa_loop *loop, const char *dir, enum s
     struct store_options opt = {
         .dir = path, .tables = tables, .n_tables = N_TABLES, .durability = durability};
     r->store = store_open(loop, &opt, err);
-    if (!r->store || load_epoch(r, err) < 0 || recover(r, identity, err) < 0) {
+    if (!r->store || recover(r, identity, err) < 0) {
         /* The writer thread may want the lock before it ends. */
         sa_loop_unlock(loop);
         fs_records_free(r);
@@ -295,5 +266,5 @@ void fs_records_free(struct fs_records *r)
 
 uint64_t fs_records_epoch(const struct fs_records *r)
 {
-    return r->epoch;
+    return store_epoch(r->store);
 }

@@ -53,31 +53,6 @@ static char *shim_program(struct service *svc)
     return sa_format("%s/process-shim", self);
 }
 
-static enum store_durability durability(struct service *svc)
-{
-    const char *text = service_text(svc, "durability");
-    return !strcmp(text, "nosync") ? STORE_NOSYNC : !strcmp(text, "fsync") ? STORE_FSYNC : STORE_NOMETASYNC;
-}
-
-/* The store's epoch: made with the store, so that a reader of our facts notices another store. */
-static int store_epoch(struct processes *all, uint64_t *ret_epoch, sa_error **err)
-{
-    struct store_key key = store_key_of("epoch", 5);
-    cleanup_buf struct sa_buf value = {0};
-    int r = store_get_bytes(all->store, TABLE_META, &key, &value, err);
-    if (r < 0)
-        return -1;
-    uint64_t epoch = (uint64_t)sa_wall_us();
-    if (r == 1 && value.len == sizeof epoch) {
-        memcpy(ret_epoch, value.data, sizeof epoch);
-        return 0;
-    }
-    struct store_set *set = store_set_new();
-    store_put_bytes(set, TABLE_META, &key, &epoch, sizeof epoch);
-    *ret_epoch = epoch;
-    return store_commit(all->store, set, NULL, NULL, err);
-}
-
 /* Without the spawn helper nothing can be started. The next start of the service makes a new one. */
 static void helper_gone(void *user)
 {
@@ -93,14 +68,15 @@ static int open_all(struct processes *all, sa_error **err)
     struct service *svc = all->svc;
     const char *data = service_data_dir(svc), *user = service_agent_user(svc);
     cleanup_free char *store = sa_format("%s/store", data), *program = shim_program(svc);
-    const struct store_options opt = {
-        .dir = store, .tables = process_tables, .n_tables = TABLES, .durability = durability(svc)};
-    uint64_t epoch;
+    const struct store_options opt = {.dir = store,
+                                      .tables = process_tables,
+                                      .n_tables = TABLES,
+                                      .durability = store_durability_of(service_text(svc, "durability"))};
     all->directory = sa_format("%s/processes", data);
     if (user && spec_user_find(user, &all->user, err) < 0)
         return sa_wrap(err, "option --agent-user");
     if (sa_mkdirs(all->directory, 0700, err) < 0 || !(all->store = store_open(all->loop, &opt, err)) ||
-        store_epoch(all, &epoch, err) < 0 || !(all->bus = service_bus(svc, epoch, err)))
+        !(all->bus = service_bus(svc, store_epoch(all->store), err)))
         return -1;
     all->spawner = spawner_new(all->loop, program, all->directory, helper_gone, all, err);
     return all->spawner ? 0 : -1;

@@ -21,7 +21,6 @@
 enum { RETRY_MS = 1000, RECONNECTS_MAX = 8 };
 
 const struct store_table process_tables[TABLES] = {
-    [TABLE_META] = {"meta", 1, NULL},
     [TABLE_PROCESSES] = {"processes", 1, &process_record__descriptor},
     [TABLE_REQUESTS] = {"requests", 1, &request_record__descriptor},
 };

@@ -5,45 +5,16 @@
 
 #include "adapters/os/log.h"
 
-enum { INFO, SANDBOXES, N_TABLES, PAGE_ROWS = 1000 };
+enum { SANDBOXES, N_TABLES, PAGE_ROWS = 1000 };
 
-/* Keys: INFO "info"; SANDBOXES the id's text. */
+/* Keys: the sandbox id's text. */
 static const struct store_table tables[N_TABLES] = {
-    [INFO] = {"info", 1, &store_info__descriptor},
     [SANDBOXES] = {"sandboxes", 1, &sandbox_record__descriptor},
 };
 
 struct records {
     struct store *store;
-    uint64_t epoch;
 };
-
-static void epoch_stored(void *user, const sa_error *err)
-{
-    (void)user;
-    if (err)
-        sa_log(SA_LOG_ERROR, "store.failed", "reason=%s", err->reason);
-}
-
-static int load_epoch(struct records *r, sa_error **err)
-{
-    struct store_key k = store_key_of("info", 4);
-    cleanup_message StoreInfo *info = NULL;
-    int found = store_get(r->store, INFO, &k, &info, err);
-    if (found < 0)
-        return -1;
-    if (found) {
-        r->epoch = info->epoch;
-        return 0;
-    }
-    while (!r->epoch)
-        sa_random(&r->epoch, sizeof r->epoch);
-    StoreInfo row = STORE_INFO__INIT;
-    row.epoch = r->epoch;
-    struct store_set *set = store_set_new();
-    store_put(set, INFO, &k, &row.base);
-    return store_commit(r->store, set, epoch_stored, r, err);
-}
 
 struct records *records_open(struct sa_loop *loop, const char *dir, enum store_durability durability,
                              sa_error **err)
@@ -53,7 +24,7 @@ struct records *records_open(struct sa_loop *loop, const char *dir, enum store_d
     struct store_options opt = {
         .dir = path, .tables = tables, .n_tables = N_TABLES, .durability = durability};
     r->store = store_open(loop, &opt, err);
-    if (r->store && load_epoch(r, err) == 0)
+    if (r->store)
         return r;
     /* The writer thread may want the lock before it ends. */
     sa_loop_unlock(loop);
@@ -70,7 +41,7 @@ void records_free(struct records *r)
 
 uint64_t records_epoch(const struct records *r)
 {
-    return r->epoch;
+    return store_epoch(r->store);
 }
 
 int records_put(struct records *r, const char *id, const SandboxRecord *record, store_done_fn *done,

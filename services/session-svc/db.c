@@ -5,7 +5,6 @@
 #include "services/session-svc/presence_api.h"
 
 const struct store_table db_tables[DB_TABLES_] = {
-    [DB_META] = {"meta", 1, NULL},
     [DB_SPECS] = {"specs", 1, &stored_spec__descriptor},
     [DB_SESSIONS] = {"sessions", 1, &stored_session__descriptor},
     [DB_EVENTS] = {"events", 1, NULL},
@@ -58,28 +57,4 @@ struct sa_id db_key_id(const struct store_row *row)
     if (row->key_len >= sizeof id.bytes)
         memcpy(id.bytes, row->key, sizeof id.bytes);
     return id;
-}
-
-int db_epoch(struct store *store, uint64_t *ret_epoch, sa_error **err)
-{
-    struct store_key k = store_key_of("epoch", 5);
-    cleanup_buf struct sa_buf value = {0};
-    int found = store_get_bytes(store, DB_META, &k, &value, err);
-    if (found < 0)
-        return -1;
-    if (found && value.len == 8) {
-        *ret_epoch = store_u64(value.data);
-        return 0;
-    }
-    uint64_t epoch = 0;
-    while (!epoch)
-        sa_random(&epoch, sizeof epoch);
-    struct store_key v = {0};
-    store_key_add_u64(&v, epoch);
-    struct store_set *set = store_set_new();
-    store_put_bytes(set, DB_META, &k, v.data, v.len);
-    if (store_commit(store, set, NULL, NULL, err))
-        return -1;
-    *ret_epoch = epoch;
-    return 0;
 }

@@ -7,7 +7,6 @@
 #include "services/session-svc/session_store.rpc.h"
 
 enum db_table {
-    DB_META,        /* "epoch": 8 bytes */
     DB_SPECS,       /* session: StoredSpec */
     DB_SESSIONS,    /* session: StoredSession */
     DB_EVENTS,      /* session, seq: a packed Event */
@@ -31,8 +30,5 @@ struct store_key db_prompt_key(struct sa_id session, const char *request_id);
 /* The number at the end of a numbered key. */
 uint64_t db_key_number(const struct store_row *row);
 struct sa_id db_key_id(const struct store_row *row);
-
-/* The epoch of the store; made at the first start. Changes what is stored at once, so only at start-up. */
-int db_epoch(struct store *store, uint64_t *ret_epoch, sa_error **err);
 
 #endif

@@ -237,8 +237,10 @@ struct sessions *sessions_new(struct service *svc, const struct sessions_config 
     all->progress = sa_timer_new(all->loop, progress_due, all);
     all->sweep = sa_timer_new(all->loop, sweep_due, all);
     all->store = open_store(all, err);
-    if (all->store && !db_epoch(all->store, &all->epoch, err))
+    if (all->store) {
+        all->epoch = store_epoch(all->store);
         all->bus = service_bus(svc, all->epoch, err);
+    }
     snprintf(all->epoch_text, sizeof all->epoch_text, "%016llx", (unsigned long long)all->epoch);
     if (!all->bus || take_up_all(all, err)) {
         sa_loop_unlock(all->loop);
