@@ -21,6 +21,7 @@
 enum { RETRY_MS = 1000, RECONNECTS_MAX = 8 };
 
 const struct store_table process_tables[TABLES] = {
+    [TABLE_PROBE] = {"probe", 1, NULL}, /* one row, written to see whether the store works again */
     [TABLE_PROCESSES] = {"processes", 1, &process_record__descriptor},
     [TABLE_REQUESTS] = {"requests", 1, &request_record__descriptor},
 };
@@ -375,7 +376,7 @@ static void retry(void *user)
     struct processes *all = user;
     struct store_set *set = store_set_new();
     struct store_key key = store_key_of("probe", 5);
-    store_put_bytes(set, TABLE_META, &key, "", 0);
+    store_put_bytes(set, TABLE_PROBE, &key, "", 0);
     store_commit(all->store, set, on_probe, all, NULL);
     for (size_t i = 0; i < PROCESS_BUCKETS; i++)
         for (struct process *p = all->buckets[i]; p; p = p->next)

@@ -31,7 +31,7 @@ enum {
 };
 
 /* Tables of the store. */
-enum { TABLE_PROCESSES, TABLE_REQUESTS, TABLES };
+enum { TABLE_PROBE, TABLE_PROCESSES, TABLE_REQUESTS, TABLES };
 
 enum process_phase { PROCESS_STARTING, PROCESS_RUNNING, PROCESS_EXITED };
 
