@@ -33,20 +33,21 @@ void api_list_events(void *api, struct rpc_call *call, const ListEventsRequest *
     struct sa_arena *arena = rpc_arena(call);
     sa_error *err = NULL;
     uint32_t size;
-    struct session *s = sessions_find_to_read(all, req->session_id, &err);
+    struct sa_id id;
+    cleanup_message StoredSession *s = sessions_read(all, req->session_id, &id, &err);
     if (!s || api_page_size(req->page_size, 100, &size, &err)) {
         rpc_fail(call, err);
         return;
     }
-    uint64_t head = s->committed_seq;
+    uint64_t head = s->head_seq;
     if (req->after_seq > head) {
         sa_fail(&err, SA_SEQ_AHEAD, "after_seq %llu is beyond the head %llu of session %s",
-                (unsigned long long)req->after_seq, (unsigned long long)head, s->name);
+                (unsigned long long)req->after_seq, (unsigned long long)head, req->session_id);
         rpc_fail(call, err);
         return;
     }
     struct page page = {.events = sa_arena_alloc(arena, size * sizeof *page.events)};
-    struct store_key prefix = db_key(s->id), from = db_numbered_key(s->id, req->after_seq + 1);
+    struct store_key prefix = db_key(id), from = db_numbered_key(id, req->after_seq + 1);
     bool smaller = req->page_bytes && req->page_bytes < PAGE_BYTES_MAX;
     struct store_range range = {.table = DB_EVENTS,
                                 .prefix = &prefix,
@@ -114,9 +115,10 @@ void api_list_heads(void *api, struct rpc_call *call, const ListHeadsRequest *re
         return;
     }
     for (size_t i = 0; i < req->n_session_ids; i++) {
-        struct session *s = sessions_find_to_read(all, req->session_ids[i], NULL);
+        struct sa_id id;
+        cleanup_message StoredSession *s = sessions_read(all, req->session_ids[i], &id, NULL);
         if (s)
-            add_head(&h, s->name, s->committed_seq);
+            add_head(&h, req->session_ids[i], s->head_seq);
     }
     if (!req->n_session_ids)
         sessions_each(all, add_recent, &h);

@@ -73,8 +73,10 @@ void api_list_permissions(void *api, struct rpc_call *call, const ListPermission
     struct sa_id last;
     char *filter = sa_arena_format(arena, "permissions\n%s", req->session_id);
     bool begin = !*req->page_token;
-    if ((*req->session_id && !sessions_find_to_read(all, req->session_id, &err)) ||
-        api_page_size(req->page_size, 50, &size, &err) ||
+    struct sa_id id;
+    cleanup_message StoredSession *s =
+        *req->session_id ? sessions_read(all, req->session_id, &id, &err) : NULL;
+    if ((*req->session_id && !s) || api_page_size(req->page_size, 50, &size, &err) ||
         (!begin && page_token_read(req->page_token, filter, all->epoch, &last, &err))) {
         rpc_fail(call, err);
         return;

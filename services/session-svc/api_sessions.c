@@ -237,8 +237,10 @@ void api_get_session(void *api, struct rpc_call *call, const GetSessionRequest *
 {
     struct sessions *all = api;
     sa_error *err = NULL;
-    struct session *s = sessions_find_to_read(all, req->session_id, &err);
-    Session *session = s ? session_describe(all, s->id, rpc_arena(call), &err) : NULL;
+    struct sa_id id;
+    Session *session = NULL;
+    if (!sessions_parse_id(req->session_id, &id, &err))
+        session = session_describe(all, id, rpc_arena(call), &err);
     if (!session) {
         rpc_fail(call, err);
         return;

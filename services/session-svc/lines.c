@@ -10,6 +10,7 @@ void lines_init(struct lines *l, size_t limit, uint64_t offset)
 void lines_fini(struct lines *l)
 {
     sa_buf_fini(&l->buf);
+    sa_buf_fini(&l->head);
 }
 
 void lines_feed(struct lines *l, const void *p, size_t n)
@@ -45,20 +46,18 @@ static void skip(struct lines *l, const uint8_t *p, size_t n)
     if (!l->skipping) {
         l->skipping = true;
         l->skip_size = 0;
-        l->head_len = 0;
+        l->head.len = 0;
         sa_sha256_init(&l->skip_sum);
     }
-    size_t keep = n < LINES_HEAD_MAX - l->head_len ? n : LINES_HEAD_MAX - l->head_len;
-    if (keep)
-        memcpy(l->head + l->head_len, p, keep);
-    l->head_len += keep;
+    size_t keep = n < LINES_HEAD_MAX - l->head.len ? n : LINES_HEAD_MAX - l->head.len;
+    sa_buf_add(&l->head, p, keep);
     l->skip_size += n;
     sa_sha256_add(&l->skip_sum, p, n);
 }
 
 static enum lines_what end_skip(struct lines *l, struct line *ret)
 {
-    *ret = (struct line){.p = l->head, .n = l->head_len, .offset = l->offset, .size = l->skip_size};
+    *ret = (struct line){.p = l->head.data, .n = l->head.len, .offset = l->offset, .size = l->skip_size};
     sa_sha256_end_text(&l->skip_sum, ret->sha256);
     l->skipping = false;
     return LINES_TOO_LONG;

@@ -21,8 +21,7 @@ struct lines {
     bool skipping;
     uint64_t skip_size;
     struct sa_sha256 skip_sum;
-    uint8_t head[LINES_HEAD_MAX];
-    size_t head_len;
+    struct sa_buf head; /* its first LINES_HEAD_MAX bytes */
 };
 
 enum lines_what {

@@ -82,8 +82,7 @@ static void a_skipped_line_is_bounded_and_taken_up_from_its_saved_state(void **s
         again.skip_size = l.skip_size;
         sa_sha256_save(&l.skip_sum, saved);
         sa_sha256_load(&again.skip_sum, saved);
-        memcpy(again.head, l.head, l.head_len);
-        again.head_len = l.head_len;
+        sa_buf_add(&again.head, l.head.data, l.head.len);
         lines_fini(&l);
         l = again;
     }

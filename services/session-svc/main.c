@@ -90,7 +90,9 @@ static void state_free(struct state *st)
 
 static bool session_exists(void *user, const char *id, sa_error **err)
 {
-    return sessions_find_to_read(user, id, err) != NULL;
+    struct sa_id parsed;
+    cleanup_message StoredSession *s = sessions_read(user, id, &parsed, err);
+    return s != NULL;
 }
 
 static int start_presence(struct service *svc, struct state *st, sa_error **err)

@@ -91,9 +91,8 @@ static void take_link(struct link *l, const StoredSession *row)
         l->out.skipping = true;
         l->out.skip_size = row->skip->size;
         sa_sha256_load(&l->out.skip_sum, row->skip->sha256_state.data);
-        l->out.head_len = row->skip->head.len < LINES_HEAD_MAX ? row->skip->head.len : LINES_HEAD_MAX;
-        if (l->out.head_len)
-            memcpy(l->out.head, row->skip->head.data, l->out.head_len);
+        size_t n = row->skip->head.len < LINES_HEAD_MAX ? row->skip->head.len : LINES_HEAD_MAX;
+        sa_buf_add(&l->out.head, row->skip->head.data, n);
     }
 }
 
@@ -151,7 +150,7 @@ static void fill_link(const struct link *l, StoredSession *row, struct sa_arena 
     uint8_t *saved = sa_arena_alloc(arena, SA_SHA256_SAVED);
     sa_sha256_save(&l->out.skip_sum, saved);
     row->skip->sha256_state = (ProtobufCBinaryData){SA_SHA256_SAVED, saved};
-    row->skip->head = (ProtobufCBinaryData){l->out.head_len, (uint8_t *)(uintptr_t)l->out.head};
+    row->skip->head = (ProtobufCBinaryData){l->out.head.len, l->out.head.data};
 }
 
 void session_fill_row(const struct session *s, StoredSession *row, struct sa_arena *arena)

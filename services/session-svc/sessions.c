@@ -93,17 +93,31 @@ void sessions_each(struct sessions *all, bool (*fn)(void *user, struct session *
         }
 }
 
+int sessions_parse_id(const char *text, struct sa_id *ret_id, sa_error **err)
+{
+    if (!*text)
+        return sa_fail(err, SA_INVALID_REQUEST, "session_id: is empty");
+    if (!sa_id_parse(text, ret_id))
+        return sa_fail(err, SA_SESSION_NOT_FOUND, "session \"%.64s\" does not exist", text);
+    return 0;
+}
+
+StoredSession *sessions_read(struct sessions *all, const char *text, struct sa_id *ret_id, sa_error **err)
+{
+    StoredSession *row = NULL;
+    if (sessions_parse_id(text, ret_id, err))
+        return NULL;
+    struct store_key key = db_key(*ret_id);
+    if (store_get(all->store, DB_SESSIONS, &key, &row, err) == 0)
+        sa_fail(err, SA_SESSION_NOT_FOUND, "session %s does not exist", text);
+    return row;
+}
+
 struct session *sessions_find_to_read(struct sessions *all, const char *text, sa_error **err)
 {
     struct sa_id id;
-    if (!*text) {
-        sa_fail(err, SA_INVALID_REQUEST, "session_id: is empty");
+    if (sessions_parse_id(text, &id, err))
         return NULL;
-    }
-    if (!sa_id_parse(text, &id)) {
-        sa_fail(err, SA_SESSION_NOT_FOUND, "session \"%.64s\" does not exist", text);
-        return NULL;
-    }
     struct session *s = lookup(all, id);
     if (s && s->committed_batch) /* one that is being created is not there yet */
         return s;

@@ -41,6 +41,11 @@ struct sessions *sessions_new(struct service *svc, const struct sessions_config 
 /* Without the lock. NULL is fine. */
 void sessions_free(struct sessions *all);
 
+/* INVALID_REQUEST, SESSION_NOT_FOUND: it cannot be the id of a session. */
+int sessions_parse_id(const char *text, struct sa_id *ret_id, sa_error **err);
+/* What is committed of a session, without loading it: free it with store_message_free. NULL:
+ * SESSION_NOT_FOUND, ... */
+StoredSession *sessions_read(struct sessions *all, const char *id, struct sa_id *ret_id, sa_error **err);
 /* A session by its text id, loaded when it was not. NULL: SESSION_NOT_FOUND, INVALID_REQUEST, STORE_ERROR.
  * to_read: for what is committed; to_change: UNAVAILABLE while nothing can be decided. */
 struct session *sessions_find_to_read(struct sessions *all, const char *id, sa_error **err);
