@@ -1,6 +1,7 @@
 /* A full disk, and somebody else who talks to a shim. */
 #include "services/process-svc/tests/fixture.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -11,14 +12,15 @@
 
 /* ---- a full disk: journals on a small file system of their own ---- */
 
-static bool small_disk(const char *dir)
+static void small_disk(const char *dir)
 {
-    cleanup_free char *processes = sa_format("%s/process/processes", dir);
-    assert_int_equal(sa_mkdirs(processes, 0700, NULL), 0);
-    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("tmpfs", processes, "tmpfs", 0, "size=2m,mode=700") < 0)
-        return false;
-    return true;
+    assert_int_equal(sa_mkdirs(dir, 0700, NULL), 0);
+    if (unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount("tmpfs", dir, "tmpfs", 0, "size=2m,mode=700") == 0)
+        return;
+    if (geteuid() == 0)
+        fail_msg("root may not mount here: this test needs the tag `local`");
+    skip();
 }
 
 static void drain_exactly(struct svc *s, const char *id, uint64_t size)
@@ -42,11 +44,8 @@ static void a_full_disk_blocks_or_shortens_but_loses_nothing_unsaid(void **state
 {
     (void)state;
     struct svc s = {.dir = harness_dir()};
-    if (!small_disk(s.dir)) {
-        if (geteuid() == 0)
-            fail_msg("root may not mount here: run with the tag `local`");
-        skip();
-    }
+    cleanup_free char *processes = sa_format("%s/process/processes", s.dir);
+    small_disk(processes);
     svc_again(&s, NULL);
     struct spec *spec = shell(counting(8 * MIB / LINE));
     spec->message.stdout_retention = RETENTION_POLICY_ACKNOWLEDGED;
@@ -69,6 +68,48 @@ static void a_full_disk_blocks_or_shortens_but_loses_nothing_unsaid(void **state
     char *rest = output_of(&s, ring, OUTPUT_STREAM_STDOUT, 0);
     assert_int_equal(strlen(rest), 8 * MIB - p->stdout_first);
     assert_counts(rest, strlen(rest), p->stdout_first);
+    svc_stop(&s);
+}
+
+/* Takes all that is left of the disk. */
+static char *fill(const char *dir)
+{
+    char *path = sa_format("%s/ballast", dir), page[4096] = "x";
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    while (write(fd, page, sizeof page) > 0)
+        ;
+    assert_int_equal(errno, ENOSPC);
+    close(fd);
+    return path;
+}
+
+static void a_store_that_cannot_be_written_delays_what_it_does_not_refuse(void **state)
+{
+    (void)state;
+    struct svc s = {.dir = harness_dir()};
+    cleanup_free char *own = sa_format("%s/process", s.dir), *fifo = sa_format("%s/fifo", s.dir);
+    small_disk(own);
+    svc_again(&s, NULL);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    cleanup_free char *command = sa_format("read -r x <%s; exit 6", fifo);
+    const char *id = start_shell(&s, command);
+    /* Enough records that a commit needs new pages. */
+    const char *reason = "OK";
+    cleanup_free char *ballast = fill(own);
+    for (int i = 0; i < 100 && !strcmp(reason, "OK"); i++)
+        reason = start_error(&s, shell("true"), "");
+    assert_string_equal(reason, "NO_SPACE");
+    program_wait_for(&s.program, "service.degraded");
+    int fd = open(fifo, O_WRONLY);
+    assert_int_equal(write(fd, "go\n", 3), 3);
+    close(fd);
+    int pid = (int)get(&s, id)->pid;
+    wait_pid_gone(pid);
+    assert_int_equal(get(&s, id)->state, PROCESS_STATE_RUNNING); /* nothing is told that is not stored */
+    unlink(ballast);
+    assert_int_equal(wait_for(&s, id)->exit_code, 6);
+    program_wait_for(&s.program, "service.recovered");
+    start_shell(&s, "true");
     svc_stop(&s);
 }
 
@@ -159,6 +200,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(nonsense_on_a_shims_socket_costs_only_that_connection),
         TEST(a_tree_that_defends_itself_is_gone_after_the_kill),
+        cmocka_unit_test(a_store_that_cannot_be_written_delays_what_it_does_not_refuse),
         cmocka_unit_test(a_full_disk_blocks_or_shortens_but_loses_nothing_unsaid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
