@@ -45,17 +45,12 @@ for (const { id, testResult, completed, aborted } of events) {
     passed += good ? Math.max(cases.passed, 1) : cases.passed;
     failed += good ? cases.failed : Math.max(cases.failed, 1);
     if (!good) broken.push(`${id.testResult.label} (${testResult.status})`);
-  } else if (id.targetCompleted && (aborted || (completed && !completed.success && !completed.testSize))) {
-    if (aborted?.reason === 'SKIPPED') continue;
-    failed += 1;
-    broken.push(`${id.targetCompleted.label} (does not build)`);
-  } else if (id.targetCompleted && completed && !completed.success) {
-    // A test target is not successful when its test failed, which was counted; and when it did not build.
+  } else if (id.targetCompleted && aborted?.reason !== 'SKIPPED' && (aborted || (completed && !completed.success))) {
+    // A test target is no success either when its test has failed, which is counted already.
     const label = id.targetCompleted.label;
-    if (!events.some((e) => e.id.testResult?.label === label)) {
-      failed += 1;
-      broken.push(`${label} (does not build)`);
-    }
+    if (events.some((e) => e.id.testResult?.label === label)) continue;
+    failed += 1;
+    broken.push(`${label} (does not build)`);
   }
 }
 if (Number(exitCode) !== 0 && failed === 0) {

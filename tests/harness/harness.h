@@ -19,6 +19,7 @@ struct program {
     pid_t pid; /* 0: it has ended and was reaped */
     int wstatus;
     int output_fd;
+    int input_fd;         /* with `interactive`; else -1 */
     struct sa_buf output; /* standard output and error, as far as it was read */
     size_t seen;          /* how far program_wait_for has looked */
 };
@@ -33,6 +34,7 @@ struct program_options {
     const char *const *env; /* NAME=value, beside PATH, HOME and what sanitizers need; NULL-terminated */
     const struct program_fd *fds; /* NULL: none */
     const char *input;            /* standard input; NULL: empty */
+    bool interactive;             /* standard input comes from program_type instead */
     bool own_session;             /* setsid */
 };
 
@@ -44,6 +46,8 @@ void program_wait_for(struct program *p, const char *text);
 /* Waits for the end; the exit code, or 128 + signal. */
 int program_wait(struct program *p);
 void program_signal(struct program *p, int signum);
+/* Types a line (newline included) to an interactive program; NULL: the end of input. */
+void program_type(struct program *p, const char *line);
 /* All output so far, as text. */
 const char *program_output(struct program *p);
 /* KILLs it if it still runs. */

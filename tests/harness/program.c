@@ -64,14 +64,18 @@ const char *harness_binary(const char *name)
 
 /* ---- programs ---- */
 
-static int pipe_with(const char *text)
+/* The end to read of a pipe that holds `text`; the other end is closed, or given to *ret_writer. */
+static int pipe_with(const char *text, int *ret_writer)
 {
     int ends[2];
     size_t n = strlen(text);
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     fcntl(ends[1], F_SETPIPE_SZ, PIPE_BYTES);
     assert_true(write(ends[1], text, n) == (ssize_t)n);
-    close(ends[1]);
+    if (ret_writer)
+        *ret_writer = ends[1];
+    else
+        close(ends[1]);
     return ends[0];
 }
 
@@ -98,16 +102,17 @@ struct program program_start(const char *const *argv, const struct program_optio
 {
     static const struct program_options none = {0};
     opt = opt ? opt : &none;
-    int output[2], input = pipe_with(opt->input ? opt->input : ""), from[FDS_MAX], n = 0;
+    int output[2], from[FDS_MAX], n = 0, typed = -1;
+    int input = pipe_with(opt->input ? opt->input : "", opt->interactive ? &typed : NULL);
     char **env = environment(opt);
     cleanup_free char *path = sa_strdup(strchr(argv[0], '/') ? argv[0] : harness_binary(argv[0]));
     assert_int_equal(pipe2(output, O_CLOEXEC), 0);
     fcntl(output[1], F_SETPIPE_SZ, PIPE_BYTES);
     for (; opt->fds && opt->fds[n].fd; n++) {
         assert_true(n < FDS_MAX);
-        from[n] = pipe_with(opt->fds[n].text);
+        from[n] = pipe_with(opt->fds[n].text, NULL);
     }
-    struct program p = {.output_fd = output[0]};
+    struct program p = {.output_fd = output[0], .input_fd = typed};
     pid_t parent = getpid();
     p.pid = fork();
     if (p.pid == 0) {
@@ -218,6 +223,14 @@ void program_signal(struct program *p, int signum)
         kill(p->pid, signum);
 }
 
+void program_type(struct program *p, const char *line)
+{
+    if (line)
+        assert_true(write(p->input_fd, line, strlen(line)) == (ssize_t)strlen(line));
+    else
+        p->input_fd = sa_close(p->input_fd);
+}
+
 void program_free(struct program *p)
 {
     if (p->pid > 0) {
@@ -225,8 +238,9 @@ void program_free(struct program *p)
         waitpid(p->pid, NULL, 0);
     }
     sa_close(p->output_fd);
+    sa_close(p->input_fd);
     sa_buf_fini(&p->output);
-    *p = (struct program){.output_fd = -1};
+    *p = (struct program){.output_fd = -1, .input_fd = -1};
 }
 
 char *program_run(const char *const *argv, const struct program_options *opt, int *ret_code)

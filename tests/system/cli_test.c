@@ -182,6 +182,36 @@ static void attached_one_prompts_and_answers(void **state)
     assert_has(output, "tick 3");
 }
 
+static void attached_one_answers_what_is_asked(void **state)
+{
+    (void)state;
+    cleanup_free char *prompt = run(0, WORDS("prompt", "--cwd", sys.home, "one")), *id = id_in(prompt);
+    cleanup_free char *data = sa_format("SANDBOX_AGENT_DATA_DIR=%s", sys.data);
+    struct program_options opt = {.home = sys.home, .env = WORDS(data), .interactive = true};
+    struct program p = program_start(WORDS("sandbox-agent", "attach", id), &opt);
+    program_wait_for(&p, "turn ended");
+    program_type(&p, "/1\n");
+    program_wait_for(&p, "nothing was asked");
+    program_type(&p, "PERMISSION attached.txt\n");
+    program_wait_for(&p, "MAY IT?");
+    program_type(&p, "/9\n");
+    program_wait_for(&p, "there is no such answer");
+    program_type(&p, "/1\n");
+    program_wait_for(&p, "selected allow by owner");
+    program_wait_for(&p, "turn ended: end_turn");
+    program_type(&p, "HANG\n");
+    program_wait_for(&p, "> HANG");
+    program_type(&p, "/cancel\n");
+    program_wait_for(&p, "turn ended: cancelled");
+    program_type(&p, "/help\n");
+    program_wait_for(&p, "/cancel     stop the running turn");
+    program_type(&p, "/quit\n");
+    assert_int_equal(program_wait(&p), 0);
+    program_free(&p);
+    cleanup_free char *file = sa_format("%s/attached.txt", sys.home);
+    assert_int_equal(access(file, F_OK), 0);
+}
+
 static void mistakes_are_explained(void **state)
 {
     (void)state;
@@ -234,6 +264,7 @@ int main(void)
         cmocka_unit_test(events_are_shown_from_anywhere_in_the_log),
         cmocka_unit_test(a_follower_sees_what_happens_later),
         cmocka_unit_test(attached_one_prompts_and_answers),
+        cmocka_unit_test(attached_one_answers_what_is_asked),
         cmocka_unit_test(mistakes_are_explained),
         cmocka_unit_test(the_token_of_this_machine_is_not_sent_elsewhere),
         cmocka_unit_test(agents_are_listed),

@@ -179,6 +179,34 @@ static void nothing_is_left_behind(void **state)
     system_free(&s);
 }
 
+static void services_stop_in_an_order_that_loses_nothing(void **state)
+{
+    (void)state;
+    struct system s = system_start(WORDS("--log-level", "info"));
+    system_stop(&s);
+    const char *at = program_output(&s.server);
+    for (int i = 0; i < SERVICES; i++) {
+        cleanup_free char *line = sa_format(" %s-svc service.stopped exit=0", services[i]);
+        at = strstr(at, line);
+        if (!at)
+            fail_msg("not in order:\n%s", program_output(&s.server));
+    }
+    system_free(&s);
+}
+
+static void a_second_signal_does_not_wait_for_anybody(void **state)
+{
+    (void)state;
+    struct system s = system_start(WORDS("--log-level", "info"));
+    assert_int_equal(kill(system_service_pid(&s, "session"), SIGSTOP), 0);
+    program_signal(&s.server, SIGTERM);
+    program_wait_for(&s.server, "gateway-svc service.stopped");
+    program_signal(&s.server, SIGTERM);
+    assert_int_equal(program_wait(&s.server), 0);
+    assert_int_equal(processes_with(s.dir), 0);
+    system_free(&s);
+}
+
 static bool no_process_of(void *dir)
 {
     return processes_with(dir) == 0;
@@ -308,6 +336,8 @@ int main(void)
         cmocka_unit_test(without_a_token_it_says_so),
         cmocka_unit_test(each_service_is_restarted_after_a_crash),
         cmocka_unit_test(nothing_is_left_behind),
+        cmocka_unit_test(services_stop_in_an_order_that_loses_nothing),
+        cmocka_unit_test(a_second_signal_does_not_wait_for_anybody),
         cmocka_unit_test(a_killed_supervisor_takes_all_with_it),
         cmocka_unit_test(a_port_in_use_is_named),
         cmocka_unit_test(a_data_directory_in_use_is_named),
