@@ -168,15 +168,15 @@ static int require_dir(int fd)
 /* Takes the next part of the rest. */
 static int next(struct walk *w, const char *part, size_t n, bool last, bool follow_last)
 {
-    char name[NAME_MAX + 1];
-    if (n > NAME_MAX) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    memcpy(name, part, n);
-    name[n] = 0;
+    char name[PATH_MAX]; /* too long for a name: the kernel says so, after it has looked at what is before it
+                          */
     if (require_dir(w->fd) < 0)
         return -1;
+    errno = ENAMETOOLONG;
+    if (n >= sizeof name)
+        return -1;
+    memcpy(name, part, n);
+    name[n] = 0;
     if (!strcmp(name, "."))
         /* Needs the right to search, as the kernel's walk does. */
         return fstatat(w->fd, ".", &(struct stat){0}, 0);
