@@ -106,7 +106,7 @@ export class Log {
     this.plans.delete(turn);
     return this.#add("end", event, {
       bad,
-      text: [reason, body.message, body.durationMs && `${(Number(body.durationMs) / 1000).toFixed(1)} s`]
+      text: [reason === "end turn" ? "turn ended" : reason, body.message, body.durationMs && `${(Number(body.durationMs) / 1000).toFixed(1)} s`]
         .filter(Boolean).join(" · "),
     });
   }
