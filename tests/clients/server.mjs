@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import { connect, Viewer } from './grpc.mjs';
@@ -202,32 +202,34 @@ export function makeCertificates() {
 }
 
 // Services started one by one, as a pod does it: each a process of its own, with the secret and the token in files.
-// options: {name: [more arguments]}; runDirs: {name: another run directory}. Answers like startServer.
-export async function startServices(options, { dir = newDir(), binDir = bin, env = {}, runDir = join(dir, 'run') } = {}) {
+// options: {name: [more arguments]}. Answers like startServer.
+export async function startServices(options, { dir = newDir(), binDir = bin, env = {} } = {}) {
+  const runDir = join(dir, 'run');
   const home = join(dir, 'home');
   const dataDir = join(dir, 'data');
   for (const each of [home, dataDir, runDir]) mkdirSync(each, { recursive: true, mode: 0o700 });
   const secretFile = join(dir, 'secret');
   const tokenFile = join(dir, 'token');
   const token = randomBytes(16).toString('hex');
-  if (!existsSync(secretFile)) writeFileSync(secretFile, randomBytes(16).toString('hex'), { mode: 0o600 });
+  writeFileSync(secretFile, randomBytes(16).toString('hex'), { mode: 0o600 });
   writeFileSync(tokenFile, token, { mode: 0o600 });
-  const first = await freePorts(5);
+  const first = await freePorts(6);
   const offsets = { session: 1, process: 2, fs: 3, provider: 4 };
   const programs = {};
-  const start = async (name, more = options[name]) => {
+  const run = async (key, name, more, { data = dataDir, sockets = runDir, port }) => {
     const program = new Program([
-      join(binDir, `${name}-svc`), '--data-dir', dataDir, '--run-dir', runDir, '--secret-file', secretFile, '--token-file', tokenFile,
-      ...(offsets[name] ? ['--listen', `127.0.0.1:${first + offsets[name]}`] : ['--port', String(first)]), ...more,
+      join(binDir, `${name}-svc`), '--data-dir', data, '--run-dir', sockets, '--secret-file', secretFile, '--token-file', tokenFile,
+      ...(name === 'gateway' ? ['--port', String(port)] : ['--listen', `127.0.0.1:${port}`]), ...more,
     ], { env: { HOME: home, PATH: process.env.PATH, ...sanitizers(), ...env } });
-    programs[name] = program;
-    const asked = () => new Program([join(binDir, 'sandbox-agent'), 'health', '--run-dir', runDir, name], { env: { HOME: home } }).ends();
+    programs[key] = program;
+    const asked = () => new Program([join(binDir, 'sandbox-agent'), 'health', '--run-dir', sockets, name], { env: { HOME: home } }).ends();
     await eventually(async () => {
       if (program.end) throw new Error(`${name}-svc ended with ${JSON.stringify(program.end)}:\n${program.output}`);
       return (await asked()).code === 0;
     }, `${name}-svc serves:\n${program.output}`, START_MS);
     return program;
   };
+  const start = (name, more = options[name]) => run(name, name, more, { port: first + (offsets[name] ?? 0) });
   for (const name of Object.keys(options)) await start(name);
   const target = (name) => `127.0.0.1:${first + offsets[name]}`;
   const targets = {
@@ -237,6 +239,15 @@ export async function startServices(options, { dir = newDir(), binDir = bin, env
   const handle = handleOf({ dir, home, dataDir, token, targets, credentials: { token } });
   return {
     ...handle, programs, start, runDir, secretFile, tokenFile, ports: first, http: `http://127.0.0.1:${first}`,
+    // Another gateway process before the same session-svc, as on another machine: with directories of its own, it
+    // finds the session service by links. Answers its address.
+    async startSecondGateway(more = []) {
+      const sockets = join(dir, 'run2');
+      mkdirSync(sockets, { mode: 0o700 });
+      for (const name of ['session.sock', 'session.bus']) symlinkSync(join(runDir, name), join(sockets, name));
+      await run('gateway2', 'gateway', more, { data: join(dir, 'data2'), sockets, port: first + 5 });
+      return `http://127.0.0.1:${first + 5}`;
+    },
     async stop({ keep = false } = {}) {
       handle.hangUp();
       for (const [name, program] of Object.entries(programs).sort(([a]) => (a === 'process' ? 1 : -1))) {
@@ -246,6 +257,23 @@ export async function startServices(options, { dir = newDir(), binDir = bin, env
       }
       assert.deepEqual(processesNaming(dir), [], 'the services left processes behind');
       if (!keep) rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+// redis-server on a free port, without a disk.
+export async function startRedis({ port, dir = newDir() } = {}) {
+  const chosen = port ?? (await freePorts(1));
+  const program = new Program(
+    ['redis-server', '--port', String(chosen), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', dir],
+    { env: { PATH: process.env.PATH } },
+  );
+  await program.waitFor('Ready to accept connections');
+  return {
+    port: chosen, url: `redis://127.0.0.1:${chosen}`,
+    async stop() {
+      program.child.kill('SIGKILL');
+      await program.ends();
     },
   };
 }

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { environment, text } from '../clients/grpc.mjs';
-import { bin, eventually, freePorts, newDir, Program, startServer } from '../clients/server.mjs';
+import { bin, eventually, newDir, startRedis, startServer } from '../clients/server.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const USER = 'nobody';
@@ -29,12 +29,10 @@ function install(dir) {
 async function letIntrude({ agentUser }) {
   const dir = newDir();
   install(dir);
-  const redisPort = await freePorts(1);
-  const redis = new Program(['redis-server', '--port', String(redisPort), '--bind', '127.0.0.1', '--save', '', '--dir', dir], { env: process.env });
-  await redis.waitFor('Ready to accept connections');
+  const redis = await startRedis();
   const server = await startServer({
     dir, binDir: join(dir, 'bin'),
-    args: ['--agents-dir', join(dir, 'agents'), '--redis', `redis://127.0.0.1:${redisPort}`, ...(agentUser ? ['--agent-user', agentUser] : [])],
+    args: ['--agents-dir', join(dir, 'agents'), '--redis', redis.url, ...(agentUser ? ['--agent-user', agentUser] : [])],
   });
   const c = server.connect();
   const cwd = join(dir, 'work');
@@ -48,7 +46,7 @@ async function letIntrude({ agentUser }) {
   const target = {
     sessionId, permissionId: permissionRequested.permissionId, optionId: 'yes',
     tcp: ['127.0.0.1', '[::1]'].flatMap((host) => [0, 1, 2, 3, 4, 5].map((i) => ({ host, port: server.ports + i }))),
-    runDir: join(server.dataDir, 'run'), dataDir: server.dataDir, redis: { port: redisPort }, spare: !agentUser,
+    runDir: join(server.dataDir, 'run'), dataDir: server.dataDir, redis: { port: redis.port }, spare: !agentUser,
     servicePids: ['session', 'process', 'fs', 'gateway', 'provider'].map(server.pidOf),
   };
   writeFileSync(join(cwd, 'target.tmp'), JSON.stringify(target));
@@ -58,8 +56,7 @@ async function letIntrude({ agentUser }) {
   const { permissions } = await c.permissions.listPermissions({ sessionId });
   const finish = async () => {
     await server.stop();
-    redis.child.kill();
-    await redis.ends();
+    await redis.stop();
   };
   return { server, c, viewer, turn, sessionId, permissionId: permissionRequested.permissionId, uid, attempts, words, permissions, finish };
 }
