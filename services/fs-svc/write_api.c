@@ -19,6 +19,7 @@
 #include "adapters/os/log.h"
 #include "services/fs-svc/fs.h"
 #include "services/fs-svc/replace.h"
+#include "services/runtime/service.h"
 
 enum state { WAIT_OPEN, LOCATE, RECORD, CREATE, WRITE, NOTE, FINISH, RESULT, UNDO, FORGET, REPEAT };
 
@@ -125,9 +126,16 @@ static void run(struct writing *w, enum state state)
 
 /* ---- in the store; a completion may come from inside the call that queues it ---- */
 
+/* The store tells by every commit whether it is well. */
+static void note_store(struct writing *w, const sa_error *err)
+{
+    service_degraded(w->fs->svc, err ? err->message : NULL);
+}
+
 static void stored(void *user, const sa_error *err)
 {
     struct writing *w = user;
+    note_store(w, err);
     w->busy = false;
     w->step_err = sa_error_copy(err);
     if (err && w->state == RESULT)
@@ -144,6 +152,7 @@ static void not_stored(struct writing *w)
 static void noted(void *user, const sa_error *err)
 {
     struct writing *w = user;
+    note_store(w, err);
     w->noting = false;
     if (err)
         give_up(w, sa_error_copy(err));

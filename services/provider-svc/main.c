@@ -57,12 +57,19 @@ static int add_local(struct service *svc, struct sandboxes *all, sa_error **err)
     return p ? 0 : -1;
 }
 
+static void on_degraded(void *svc, const char *message)
+{
+    service_degraded(svc, message);
+}
+
 static int start(struct service *svc, void **ret_state, sa_error **err)
 {
     struct sandboxes_options opt = {
         .loop = service_loop(svc),
         .dir = service_data_dir(svc),
         .durability = store_durability_of(service_text(svc, "durability")),
+        .degraded = on_degraded,
+        .user = svc,
     };
     struct sandboxes *all = sandboxes_open(&opt, err);
     struct bus_publisher *bus = NULL;

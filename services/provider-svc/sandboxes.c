@@ -40,6 +40,8 @@ struct sandboxes {
     struct sandbox *list;
     size_t n; /* not ended */
     struct sa_timer *sweep;
+    void (*degraded)(void *user, const char *message);
+    void *degraded_user;
     bool closing;
 };
 
@@ -161,6 +163,8 @@ static void on_again(void *user)
 static void committed(void *user, const sa_error *err)
 {
     struct sandbox *s = user;
+    if (s->all->degraded)
+        s->all->degraded(s->all->degraded_user, err ? err->message : NULL);
     if (err && !s->record) {
         /* It never was. */
         tell(&s->creators, NULL, err);
@@ -424,6 +428,8 @@ struct sandboxes *sandboxes_open(const struct sandboxes_options *opt, sa_error *
 {
     struct sandboxes *all = sa_calloc(1, sizeof *all);
     all->loop = opt->loop;
+    all->degraded = opt->degraded;
+    all->degraded_user = opt->user;
     all->records = records_open(opt->loop, opt->dir, opt->durability, err);
     if (!all->records) {
         free(all);
@@ -468,6 +474,7 @@ void sandboxes_free(struct sandboxes *all)
     for (size_t i = 0; i < all->n_providers; i++)
         all->providers[i]->ops->free(all->providers[i]);
     all->bus = NULL;
+    all->degraded = NULL;
     all->closing = true;
     sa_loop_unlock(all->loop);
     /* What was queued is committed, and its completions still find the sandboxes. */

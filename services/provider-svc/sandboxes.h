@@ -37,6 +37,8 @@ struct sandboxes_options {
     struct sa_loop *loop;
     const char *dir; /* of the store */
     enum store_durability durability;
+    void (*degraded)(void *user, const char *message); /* the store is not well; NULL: it is */
+    void *user;
 };
 
 struct sandboxes *sandboxes_open(const struct sandboxes_options *opt, sa_error **err);

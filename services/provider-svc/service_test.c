@@ -15,6 +15,7 @@
 
 #include "adapters/os/file.h"
 #include "sandboxagent/fs/v1/file_service.rpc.h"
+#include "sandboxagent/process/v1/process_service.rpc.h"
 #include "sandboxagent/provider/v1/sandbox_service.rpc.h"
 #include "tests/harness/harness.h"
 
@@ -369,6 +370,45 @@ static void a_half_ended_sandbox_is_ended(void **state)
     world_free(&w);
 }
 
+/* Starts `sleep <seconds>` in the sandbox, with an environment of its own. */
+static void start_sleep(struct world *w, const char *id, const char *seconds)
+{
+    GetSandboxEndpointResponse *e = endpoint(w, id);
+    unsigned port = (unsigned)atoi(strrchr(e->grpc_target, ':') + 1);
+    cleanup_free char *target = sa_format("127.0.0.1:%u", port + 1);
+    struct caller c = caller_open(target, e->token, NULL);
+    StartProcessRequest req = START_PROCESS_REQUEST__INIT;
+    ProcessSpec spec = PROCESS_SPEC__INIT;
+    ProtobufCBinaryData argv[] = {{5, (uint8_t *)(uintptr_t) "sleep"},
+                                  {strlen(seconds), (uint8_t *)(uintptr_t)seconds}};
+    spec.argv = argv;
+    spec.n_argv = 2;
+    req.spec = &spec;
+    cleanup_error sa_error *err = NULL;
+    StartProcessResponse *res = start_process_wait(c.channel, &req, &patient, &err);
+    if (!res)
+        fail_msg("%s", err->message);
+    rpc_message_free(res);
+    caller_close(&c);
+    rpc_message_free(e);
+}
+
+static int processes_with_argument(const char *text)
+{
+    DIR *d = opendir("/proc");
+    int n = 0;
+    for (struct dirent *e; (e = readdir(d));) {
+        cleanup_free char *path = sa_format("/proc/%s/cmdline", e->d_name), *last = sa_format("/%s", text);
+        cleanup_buf struct sa_buf line = {0};
+        if (atoi(e->d_name) <= 0 || sa_read_file(path, 1 << 16, &line, NULL) < 0)
+            continue;
+        last[0] = 0; /* the argument between two NULs */
+        n += memmem(line.data, line.len, last, strlen(text) + 2) != NULL;
+    }
+    closedir(d);
+    return n;
+}
+
 static void a_server_that_is_killed_is_noticed_and_leaves_nothing(void **state)
 {
     (void)state;
@@ -376,6 +416,8 @@ static void a_server_that_is_killed_is_noticed_and_leaves_nothing(void **state)
     cleanup_free char *id = create(&w, "local", ""), *message = NULL;
     await(&w, id, SANDBOX_STATE_RUNNING);
     pid_t server;
+    start_sleep(&w, id, "97531");
+    assert_int_equal(processes_with_argument("97531"), 1);
     processes_of(id, &server);
     kill(server, SIGKILL);
     await(&w, id, SANDBOX_STATE_FAILED);
@@ -387,6 +429,7 @@ static void a_server_that_is_killed_is_noticed_and_leaves_nothing(void **state)
     destroy(&w, id);
     assert_string_equal(reason, "");
     assert_int_equal(processes_of(id, NULL), 0);
+    assert_int_equal(processes_with_argument("97531"), 0);
     world_free(&w);
 }
 
