@@ -3,8 +3,7 @@
  *
  * A record is an event of 300 bytes under (session, seq), as session-svc writes them. "One by one" waits for
  * each completion before the next set is queued; "grouped" keeps up to 1000 sets queued, as many busy
- * sessions do. Usage: lmdb_bench [records] (default 20000). Exits 1 when grouping is not worth it in a
- * syncing setting. */
+ * sessions do. Usage: lmdb_bench [records] (default 20000). */
 #include <lmdb.h>
 #include <pthread.h>
 #include <stdio.h>
