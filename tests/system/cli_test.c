@@ -125,6 +125,7 @@ static void a_permission_is_listed_and_answered_from_elsewhere(void **state)
     assert_has(list, permission);
     /* The last option that is offered is a refusal. */
     cleanup_free char *wrong = run(1, WORDS("permissions", "answer", id, permission, "no-such-option"));
+    assert_has(wrong, "no-such-option");
     const char *option = strrchr(program_output(&p), '[');
     assert_non_null(option);
     cleanup_free char *chosen = sa_strndup(option + 1, strcspn(option + 1, "]"));
@@ -160,7 +161,7 @@ static void a_follower_sees_what_happens_later(void **state)
     struct program_options opt = {.home = sys.home, .env = WORDS(data)};
     struct program p = program_start(WORDS("sandbox-agent", "events", "--follow", id), &opt);
     program_wait_for(&p, "turn ended: end_turn");
-    cleanup_free char *again = run(0, WORDS("prompt", "--session", id, "and two"));
+    free(run(0, WORDS("prompt", "--session", id, "and two")));
     program_wait_for(&p, "> and two");
     program_wait_for(&p, "turn ended: end_turn");
     program_signal(&p, SIGTERM);
@@ -238,7 +239,7 @@ static void the_token_of_this_machine_is_not_sent_elsewhere(void **state)
     (void)state;
     cleanup_free char *output = run(1, WORDS("sessions", "--target", sys.target));
     assert_has(output, "--token or $SANDBOX_AGENT_TOKEN");
-    cleanup_free char *good = run(0, WORDS("sessions", "--target", sys.target, "--token", sys.token));
+    free(run(0, WORDS("sessions", "--target", sys.target, "--token", sys.token)));
 }
 
 static void agents_are_listed(void **state)

@@ -140,7 +140,7 @@ static bool is_restarted(void *user)
     int code;
     if (!pid || pid == r->was)
         return false;
-    cleanup_free char *output = system_cli(r->system, WORDS("health", r->service), &code);
+    free(system_cli(r->system, WORDS("health", r->service), &code));
     return code == 0;
 }
 
@@ -167,8 +167,7 @@ static void nothing_is_left_behind(void **state)
     struct system s = system_start(NULL);
     int code;
     /* The agent has a child that stays; its working directory tells it from those of other tests. */
-    cleanup_free char *output =
-        system_cli(&s, WORDS("prompt", "--cwd", s.home, "--agent", "mock", "CHILD"), &code);
+    free(system_cli(&s, WORDS("prompt", "--cwd", s.home, "--agent", "mock", "CHILD"), &code));
     assert_int_equal(code, 0);
     assert_true(processes_with(s.dir) > SERVICES);
     system_stop(&s);
