@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/os/fault.h"
 #include "adapters/os/file.h"
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
@@ -51,6 +52,7 @@ static void forgotten(void *user, const sa_error *err)
         calls_fail(&p->deleters, err);
         return;
     }
+    SA_FAULT("delete.committed");
     if (p->phase != PROCESS_EXITED)
         p->all->live--;
     p->gone = true;
@@ -96,9 +98,11 @@ static void ended(void *user, const sa_error *err)
         process_not_committed(p, err);
         return;
     }
+    SA_FAULT("end.committed");
     p->phase = PROCESS_EXITED;
     p->all->live--;
     link_release(&p->link);
+    SA_FAULT("end.shim_released");
     const EndRecord *end = p->record->end;
     sa_log(SA_LOG_INFO, "process.exited", "process=%s %s=%u reason=\"%s\"", p->name,
            end->kind == END_CODE ? "code" : "signal", end->value, end->reason);
@@ -115,6 +119,7 @@ static void ended(void *user, const sa_error *err)
 
 static void commit_end(struct process *p, EndRecord *end)
 {
+    SA_FAULT("end.reported");
     p->record->end = end;
     p->record->state = RECORD_STATE_EXITED;
     p->record->seq++;

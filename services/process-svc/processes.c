@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 
 #include "adapters/nng/bus.h"
+#include "adapters/os/fault.h"
 #include "adapters/os/file.h"
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
@@ -355,6 +356,7 @@ void process_delete(struct process *p, struct rpc_call *call, bool kill)
         return;
     }
     p->deleting = true;
+    SA_FAULT("delete.asked");
     if (call)
         calls_add(&p->deleters, call);
     if (kill)

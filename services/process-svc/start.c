@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/os/fault.h"
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
 #include "services/process-svc/processes.h"
@@ -58,6 +59,7 @@ static void running(void *user, const sa_error *err)
         process_delete(p, NULL, true); /* the caller was told that it does not run */
         return;
     }
+    SA_FAULT("start.result_committed");
     p->phase = PROCESS_RUNNING;
     p->spec = NULL;
     process_settled(p);
@@ -71,6 +73,7 @@ static void running(void *user, const sa_error *err)
 
 void process_commit_running(struct process *p)
 {
+    SA_FAULT("start.exec_reported");
     p->record->state = RECORD_STATE_RUNNING;
     p->record->pid = p->status.child_pid;
     p->record->started_us = p->status.started_us;
@@ -97,6 +100,7 @@ static void intended(void *user, const sa_error *err)
         process_release(p);
         return;
     }
+    SA_FAULT("start.intent_committed");
     bool acknowledged = p->record->stdout_retention == RETENTION_POLICY_ACKNOWLEDGED;
     const struct spec_mode mode = {
         .id = p->name,
@@ -110,6 +114,7 @@ static void intended(void *user, const sa_error *err)
         process_forget(p);
     else
         link_open(&p->link, all->loop, fd);
+    SA_FAULT("start.shim_asked");
 }
 
 static void commit_intent(struct process *p, const StartProcessRequest *req)

@@ -39,10 +39,13 @@ static void free_kept(void)
 
 static void run_program(struct svc *s, const char *const *extra)
 {
-    const char *argv[24] = {PROGRAM, "--data-dir", s->dir, "--no-token", "--durability", "nosync"};
+    cleanup_free char *fault = sa_format("SA_FAULT=%s:1", s->fault);
+    const struct program_options faulty = {.env = WORDS(fault)};
+    const char *argv[24] = {
+        s->fault ? PROGRAM "-faults" : PROGRAM, "--data-dir", s->dir, "--no-token", "--durability", "nosync"};
     for (int i = 6; extra && *extra; i++)
         argv[i] = *extra++;
-    s->program = program_start(argv, NULL);
+    s->program = program_start(argv, s->fault ? &faulty : NULL);
     program_wait_for(&s->program, "service.ready");
     cleanup_free char *target = sa_format("unix:%s/run/process.sock", s->dir);
     s->caller = caller_open(target, NULL, NULL);

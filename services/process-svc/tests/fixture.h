@@ -23,6 +23,7 @@ enum { MIB = 1 << 20 };
 
 struct svc {
     const char *dir;
+    const char *fault; /* of svc_again: runs process-svc-faults, which dies there; see adapters/os/fault.h */
     struct program program;
     struct caller caller;
     struct rpc_channel *channel;

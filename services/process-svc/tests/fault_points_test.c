@@ -1,0 +1,137 @@
+/* Dies at every fault point of the service once. Whatever was asked for is asked again after the restart;
+ * then it has happened, and once. */
+#include "services/process-svc/tests/fixture.h"
+
+#include <sys/wait.h>
+
+#include "adapters/os/file.h"
+
+#define POINTS "services/process-svc/fault_points"
+
+/* Starts the service again when it has died. */
+static bool revived(struct svc *s)
+{
+    int status;
+    if (s->program.pid && waitpid(s->program.pid, &status, WNOHANG) == 0)
+        return false;
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    s->program.pid = 0;
+    s->fault = NULL;
+    caller_close(&s->caller);
+    program_free(&s->program);
+    svc_again(s, NULL);
+    return true;
+}
+
+static bool has_died(void *user)
+{
+    struct svc *s = user;
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)s->program.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
+}
+
+/* Was the call answered? If not, the service has died and is started again. */
+static bool answered(struct svc *s, const void *res, sa_error **err, int *deaths)
+{
+    if (res)
+        return true;
+    if ((*err)->code != SA_CODE_UNAVAILABLE && (*err)->code != SA_CODE_CANCELLED)
+        fail_msg("%s: %s", (*err)->reason, (*err)->message);
+    sa_error_free(*err);
+    *err = NULL;
+    wait_until(has_died, s, "the service has died");
+    assert_true(revived(s));
+    ++*deaths;
+    return false;
+}
+
+static void start_it(struct svc *s, const char *command, char ret_id[32], int *deaths)
+{
+    StartProcessResponse *res = NULL;
+    StartProcessRequest req = START_PROCESS_REQUEST__INIT;
+    struct spec *spec = shell(command);
+    sa_error *err = NULL;
+    req.spec = &spec->message;
+    req.request_id = (char *)(uintptr_t) "once";
+    do
+        res = start_process_wait(s->channel, &req, NULL, &err);
+    while (!answered(s, res, &err, deaths));
+    snprintf(ret_id, 32, "%s", res->process->process_id);
+    rpc_message_free(res);
+    free(spec);
+}
+
+static void await_it(struct svc *s, const char *id, int *deaths)
+{
+    WaitProcessRequest req = WAIT_PROCESS_REQUEST__INIT;
+    WaitProcessResponse *res = NULL;
+    sa_error *err = NULL;
+    req.process_id = (char *)(uintptr_t)id;
+    do
+        res = wait_process_wait(s->channel, &req, NULL, &err);
+    while (!answered(s, res, &err, deaths));
+    assert_int_equal(res->exit->exit_code, 4);
+    rpc_message_free(res);
+}
+
+static void delete_once(struct svc *s, const char *id, int *deaths)
+{
+    DeleteProcessRequest req = DELETE_PROCESS_REQUEST__INIT;
+    DeleteProcessResponse *res = NULL;
+    sa_error *err = NULL;
+    req.process_id = (char *)(uintptr_t)id;
+    req.kill = true;
+    do {
+        res = delete_process_wait(s->channel, &req, NULL, &err);
+        if (!res && sa_error_is(err, SA_PROCESS_NOT_FOUND) && *deaths)
+            break; /* it was deleted, and the service died before it could say so */
+    } while (!answered(s, res, &err, deaths));
+    sa_error_free(err);
+    rpc_message_free(res);
+}
+
+static bool no_directory(void *user)
+{
+    return access(user, F_OK) != 0;
+}
+
+static void die_at(const char *point)
+{
+    struct svc s = {.dir = harness_dir(), .fault = point};
+    char id[32];
+    int deaths = 0;
+    cleanup_free char *file = sa_format("%s/pid", s.dir);
+    cleanup_free char *command = sa_format("echo $$ >>%s; echo hello; exit 4", file);
+    svc_again(&s, NULL);
+    start_it(&s, command, id, &deaths);
+    await_it(&s, id, &deaths);
+    assert_string_equal(output_of(&s, id, OUTPUT_STREAM_STDOUT, 0), "hello\n");
+    delete_once(&s, id, &deaths);
+    if (deaths != 1)
+        fail_msg("the service died %d times at %s", deaths, point);
+    cleanup_buf struct sa_buf pids = {0};
+    assert_int_equal(sa_read_file(file, 4096, &pids, NULL), 0);
+    if (memchr(pids.data, '\n', pids.len) != pids.data + pids.len - 1)
+        fail_msg("dying at %s, it was started more than once", point);
+    cleanup_free char *directory = sa_format("%s/process/processes/%s", s.dir, id);
+    wait_until(no_directory, directory, "the directory is removed");
+    svc_stop(&s);
+}
+
+static void a_death_at_any_point_changes_nothing(void **state)
+{
+    (void)state;
+    cleanup_buf struct sa_buf points = {0};
+    int n = 0;
+    assert_int_equal(sa_read_file(POINTS, 65536, &points, NULL), 0);
+    for (char *rest, *point = strtok_r(sa_buf_string(&points), "\n", &rest); point;
+         point = strtok_r(NULL, "\n", &rest), n++)
+        die_at(point);
+    assert_true(n >= 8);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_death_at_any_point_changes_nothing)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
