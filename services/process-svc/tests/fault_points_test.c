@@ -11,8 +11,8 @@
 /* Starts the service again when it has died. */
 static bool revived(struct svc *s)
 {
-    int status;
-    if (s->program.pid && waitpid(s->program.pid, &status, WNOHANG) == 0)
+    int status = 0;
+    if (waitpid(s->program.pid, &status, WNOHANG) == 0)
         return false;
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     s->program.pid = 0;
