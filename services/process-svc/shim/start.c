@@ -115,7 +115,6 @@ static int prepare(struct shim *s, const struct shim_spec *spec, const struct sh
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    setsid();
     set_title(spec);
     s->epoll = epoll_create1(EPOLL_CLOEXEC);
     s->children = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -195,6 +195,17 @@ static void a_repeated_request_starts_nothing_new(void **state)
     start_with_id(s, "r2", "true");
 }
 
+struct signalled {
+    struct svc *s;
+    const char *id;
+};
+
+static bool nothing_to_signal(void *user)
+{
+    struct signalled *g = user;
+    return !strcmp(signal_error(g->s, g->id, SIGTERM, SIGNAL_SCOPE_TREE), "PROCESS_EXITED");
+}
+
 static void signals_reach_the_process_its_group_or_its_tree(void **state)
 {
     struct svc *s = *state;
@@ -224,7 +235,8 @@ static void signals_reach_the_process_its_group_or_its_tree(void **state)
     assert_int_equal(e->signal, SIGKILL);
     wait_pid_gone(stray_pid);
     wait_pid_gone(child_pid);
-    assert_string_equal(signal_error(s, id, SIGTERM, SIGNAL_SCOPE_TREE), "PROCESS_EXITED");
+    struct signalled gone = {s, id};
+    wait_until(nothing_to_signal, &gone, "nothing of the tree is left");
     assert_string_equal(signal_error(s, id, 65, SIGNAL_SCOPE_TREE), "INVALID_REQUEST");
     detach(&a);
 }
