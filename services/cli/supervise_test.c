@@ -146,11 +146,11 @@ static void a_missing_command_is_named(void **state)
 static void as_process_1_it_reaps_and_ends_all(void **state)
 {
     (void)state;
-    struct program p =
-        program_start(WORDS("/usr/bin/unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
-                            SANDBOX_AGENT, "supervise", "--grace", "500", "--", "/bin/sh", "-c",
-                            "echo parent $PPID; (setsid sleep 1000 &); (exec true &); exec sleep 1000"),
-                      NULL);
+    struct program p = program_start(
+        WORDS("/usr/bin/unshare", geteuid() ? "--map-root-user" : "--fork", "--pid", "--fork", "--kill-child",
+              "--mount-proc", SANDBOX_AGENT, "supervise", "--grace", "500", "--", "/bin/sh", "-c",
+              "echo parent $PPID; (setsid sleep 1000 &); (exec true &); exec sleep 1000"),
+        NULL);
     assert_int_equal(pid_after(&p, "parent"), 1);
     /* unshare ignores signals and waits for process 1: found as its only child. */
     cleanup_free char *path = sa_format("/proc/%d/task/%d/children", (int)p.pid, (int)p.pid);

@@ -8,6 +8,7 @@
 #include "services/runtime/service.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -195,6 +196,15 @@ void service_degraded(struct service *svc, const char *message)
 const char *service_principal_of_token(const struct service *svc, const char *token)
 {
     return auth_principal(&svc->auth, token);
+}
+
+/* ---- every call ---- */
+
+static void on_finished(void *user, const char *method, enum sa_code code, uint64_t duration_us)
+{
+    (void)user;
+    sa_log(SA_LOG_DEBUG, "rpc.finished", "method=%s code=%s us=%" PRIu64, method, sa_code_name(code),
+           duration_us);
 }
 
 /* ---- the end ---- */
@@ -389,7 +399,8 @@ static int begin(struct service *svc, sa_error **err)
     svc->sigint = sa_signal_new(svc->loop, SIGINT, on_signal, svc);
     sa_loop_unlock(svc->loop);
     svc->rpc = rpc_runtime_new(svc->loop);
-    struct rpc_server_options opt = {.authorize = auth_authorize, .user = &svc->auth};
+    struct rpc_server_options opt = {
+        .authorize = auth_authorize, .finished = on_finished, .user = &svc->auth};
     svc->server = rpc_server_new(svc->rpc, &opt);
     rpc_server_add_standard(svc->server);
 

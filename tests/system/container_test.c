@@ -67,9 +67,10 @@ static struct pod start_pod(void)
     assert_int_equal(sa_write_file(p.secret, "the-secret\n", 11, 0600, NULL), 0);
     assert_int_equal(sa_write_file(p.token, "the-token\n", 10, 0600, NULL), 0);
     cleanup_free char *sandbox_agent = sa_strdup(harness_binary("sandbox-agent"));
-    p.process = program_start(WORDS("/usr/bin/unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
-                                    sandbox_agent, "supervise", "--", "process-svc", "--data-dir", p.data,
-                                    "--run-dir", p.run, "--secret-file", p.secret, "--token-file", p.token),
+    p.process = program_start(WORDS("/usr/bin/unshare", geteuid() ? "--map-root-user" : "--fork", "--pid",
+                                    "--fork", "--kill-child", "--mount-proc", sandbox_agent, "supervise",
+                                    "--", "process-svc", "--data-dir", p.data, "--run-dir", p.run,
+                                    "--secret-file", p.secret, "--token-file", p.token),
                               &(struct program_options){.home = p.dir});
     program_wait_for(&p.process, "service.ready");
     p.fs = start_service(&p, "fs-svc");
