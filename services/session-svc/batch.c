@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/os/fault.h"
 #include "adapters/os/log.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/permissions.h"
@@ -161,9 +162,13 @@ static void committed(struct session *s, struct batch *b)
         s->link.committed_stdout = b->stdout_offset;
     turns_sweep(s);
     permissions_sweep(s);
+    SA_FAULT("batch.committed");
     publish(s, b);
+    SA_FAULT("batch.published");
     run_waiters(b, NULL);
+    SA_FAULT("batch.answered");
     follow_wake(s);
+    SA_FAULT("batch.told");
     link_continue(s);
 }
 
@@ -253,6 +258,7 @@ static void submit(struct session *s)
     cleanup_error sa_error *err = NULL;
     struct store_set *set = b->set;
     b->set = NULL;
+    SA_FAULT("batch.decided");
     if (store_commit(s->all->store, set, done, s, &err))
         failed(s, err);
 }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/os/fault.h"
 #include "sandboxagent/fs/v1/file_service.rpc.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
@@ -72,6 +73,7 @@ static void answer(struct file_request *f, const struct sa_buf *result, uint64_t
 {
     struct session *s = f->session;
     struct pending *p = requests_find(s, f->offset);
+    SA_FAULT("files.done");
     tell(f, "", size);
     requests_answer(s, p, result);
     session_settle(s);
@@ -230,6 +232,7 @@ static void begin_write(struct file_request *f)
 
 static void begin(struct file_request *f)
 {
+    SA_FAULT("files.begin");
     if (f->writes)
         begin_write(f);
     else

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/os/fault.h"
 #include "adapters/os/log.h"
 #include "sandboxagent/process/v1/process_service.rpc.h"
 #include "services/session-svc/api.h"
@@ -166,6 +167,7 @@ void link_end(struct session *s, bool failed, const char *reason, const char *me
         return;
     sa_log(SA_LOG_INFO, "agent.ended", "session=%s incarnation=%llu reason=%s", s->name,
            (unsigned long long)l->incarnation, reason);
+    SA_FAULT("link.end");
     l->ending = true;
     turns_end(s, s->cancelling ? STOP_REASON_CANCELLED : STOP_REASON_AGENT_EXITED, reason, message,
               (struct json){0});
@@ -352,6 +354,7 @@ static void started(void *user, const StartProcessResponse *res, const sa_error 
     struct session *s = user;
     struct link *l = &s->link;
     l->starting = NULL;
+    SA_FAULT("link.spawned");
     if (err && is_passing(err)) {
         link_retry_later(s);
         return;
@@ -415,6 +418,7 @@ static void spawn(struct session *s)
     StartProcessRequest req = START_PROCESS_REQUEST__INIT;
     req.request_id = request_id;
     req.spec = &spec;
+    SA_FAULT("link.spawn");
     l->starting = start_process_call(s->all->process, &req, NULL, started, s);
 }
 
@@ -424,6 +428,7 @@ static void deleted(void *user, const DeleteProcessResponse *res, const sa_error
     struct condemned *c = user;
     struct session *s = c->session;
     c->deletion = NULL;
+    SA_FAULT("link.deleted");
     if (err && !sa_error_is(err, SA_PROCESS_NOT_FOUND)) {
         if (!is_passing(err))
             sa_log(SA_LOG_ERROR, "agent.delete_failed", "session=%s process=%s error=\"%s\"", s->name,
@@ -452,6 +457,7 @@ static void delete_condemned(struct session *s)
         req.process_id = c->process_id;
         req.kill = true;
         c->session = s;
+        SA_FAULT("link.delete");
         c->deletion = delete_process_call(s->all->process, &req, NULL, deleted, c);
     }
 }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/os/fault.h"
 #include "adapters/os/log.h"
 #include "sandboxagent/process/v1/process_service.rpc.h"
 #include "services/session-svc/acp_read.h"
@@ -131,6 +132,7 @@ static void on_stdout(struct session *s, const AttachOutput *out)
         return;
     size_t skip = end - out->offset;
     struct line line;
+    SA_FAULT("link.output");
     l->last_line_ms = sa_now_ms();
     lines_feed(&l->out, out->data.data + skip, out->data.len - skip);
     for (enum lines_what w; (w = lines_next(&l->out, &line)) != LINES_NONE;)
@@ -199,6 +201,7 @@ static void drop_taken(struct link *l, uint64_t next_offset)
 static void on_opened(struct session *s, const Process *p)
 {
     struct link *l = &s->link;
+    SA_FAULT("link.opened");
     l->opened = true;
     if (p)
         l->stdin_sent = p->stdin_offset;
@@ -223,9 +226,11 @@ static void on_message(void *user, const AttachProcessResponse *m)
             on_errors(s, m->output);
         break;
     case ATTACH_PROCESS_RESPONSE__KIND_INPUT_TAKEN:
+        SA_FAULT("link.input_taken");
         drop_taken(&s->link, m->input_taken->next_offset);
         break;
     case ATTACH_PROCESS_RESPONSE__KIND_EXITED:
+        SA_FAULT("link.exited");
         on_exited(s, m->exited);
         break;
     default:
@@ -331,6 +336,7 @@ static bool write_input(struct session *s, const struct outgoing *o)
         req.kind_case = ATTACH_PROCESS_REQUEST__KIND_INPUT;
         req.input = &input;
         l->stdin_sent += input.data.len;
+        SA_FAULT("link.input");
         if (!attach_process_write(l->attachment, &req)) {
             l->no_room = true;
             return false;
@@ -357,5 +363,7 @@ void link_write(struct session *s)
     AttachProcessRequest req = ATTACH_PROCESS_REQUEST__INIT;
     req.kind_case = ATTACH_PROCESS_REQUEST__KIND_ACK;
     req.ack = &ack;
+    SA_FAULT("link.acknowledge");
     l->no_room = !attach_process_write(l->attachment, &req);
+    SA_FAULT("link.acknowledged");
 }

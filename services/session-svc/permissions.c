@@ -1,4 +1,5 @@
 #include "services/session-svc/permissions.h"
+#include "adapters/os/fault.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -109,6 +110,7 @@ void permissions_ask(struct session *s, struct sa_arena *arena, struct pending *
     row.offset = pending->offset;
     struct store_key key = db_key(pending->permission);
     store_put(session_set(s), DB_PERMISSIONS, &key, &row.base);
+    SA_FAULT("permission.ask");
     add(s, pending->permission, s->current_turn, pending->offset, requested.options, requested.n_options);
     session_move(s, STATE_PERMISSION_ASKED, NULL, NULL);
     e->permission_requested = NULL;
@@ -147,6 +149,7 @@ static uint64_t resolve(struct session *s, struct permission *p, PermissionOutco
     store_put(session_set(s), DB_RESOLUTIONS, &key, &row.base);
     store_delete(session_set(s), DB_PERMISSIONS, &key);
 
+    SA_FAULT("permission.resolve");
     struct pending *pending = requests_find(s, p->offset);
     cleanup_buf struct sa_buf result = {0};
     struct json_writer w = json_writer(&result);

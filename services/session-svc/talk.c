@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "adapters/os/fault.h"
 #include "adapters/os/log.h"
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/acp_write.h"
@@ -136,6 +137,7 @@ static void initialized(struct session *s, struct sa_arena *arena, const struct 
                              (long long)version, ACP_VERSION));
         return;
     }
+    SA_FAULT("talk.initialized");
     s->link.can_load = json_true(json_get(m->result, "agentCapabilities.loadSession"));
     struct json resume = json_get(m->result, "agentCapabilities.sessionCapabilities.resume");
     s->link.can_resume = json_type(resume) == JSON_OBJECT || json_true(resume);
@@ -183,6 +185,7 @@ static void session_opened(struct session *s, struct sa_arena *arena, const stru
 {
     struct link *l = &s->link;
     RestoreMethod method = l->open_method;
+    SA_FAULT("talk.opened");
     if (m->error.n && method != RESTORE_METHOD_NEW) {
         sa_log(SA_LOG_INFO, "agent.restore_failed", "session=%s method=%s", s->name, open_method(method));
         open_next(s, method);

@@ -1,4 +1,5 @@
 #include "services/session-svc/turns.h"
+#include "adapters/os/fault.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -316,6 +317,7 @@ static void start(struct session *s, struct turn *t)
     struct store_key key = db_numbered_key(s->id, t->number);
     store_put(session_set(s), DB_TURNS, &key, &now.base);
     link_arm_quiet(s);
+    SA_FAULT("turn.start");
 }
 
 void turns_advance(struct session *s)
@@ -367,6 +369,7 @@ void turns_end(struct session *s, StopReason stop, const char *reason, const cha
         return;
     permissions_end_all(s, s->link.ending ? PERMISSION_OUTCOME_WITHDRAWN : PERMISSION_OUTCOME_CANCELLED);
     end(s, t, stop, reason, message, raw);
+    SA_FAULT("turn.end");
     s->current_turn = 0;
     s->cancelling = false;
     link_arm_cancel(s);
@@ -405,6 +408,7 @@ int turns_cancel(struct session *s, uint64_t turn, const char *author, uint64_t 
         return 0;
     s->cancelling = true;
     session_changed(s);
+    SA_FAULT("turn.cancel");
     talk_cancel(s); /* before the answers: the agent is to know why they are what they are */
     permissions_end_all(s, PERMISSION_OUTCOME_CANCELLED);
     link_arm_cancel(s);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -27,7 +28,9 @@ static struct program start(struct stack *t, const char *name, const char *const
     for (int i = 0; extra && extra[i]; i++)
         words[n++] = extra[i];
     struct program_fd fds[] = {{3, t->secret}, {0}};
-    struct program_options opt = {.home = t->home, .fds = fds};
+    cleanup_free char *fault = t->fault ? sa_format("SA_FAULT=%s", t->fault) : NULL;
+    const char *env[] = {fault, NULL};
+    struct program_options opt = {.home = t->home, .fds = fds, .env = env};
     return program_start(words, &opt);
 }
 
@@ -37,7 +40,15 @@ static void start_session(struct stack *t)
     int n = 0;
     for (int i = 0; t->extra && t->extra[i]; i++)
         words[n++] = t->extra[i];
-    t->session = start(t, "session-svc", words);
+    if (t->fault) {
+        cleanup_free char *mock = sa_strdup(harness_binary("mock-agent"));
+        *strrchr(mock, '/') = '\0';
+        words[n++] = "--programs-dir";
+        words[n++] = mock;
+        t->session = start(t, "services/session-svc/session-svc-faults", words);
+    } else {
+        t->session = start(t, "session-svc", words);
+    }
     program_wait_for(&t->session, "service.ready");
 }
 
@@ -49,7 +60,13 @@ static void start_process(struct stack *t)
 
 struct stack *stack_start(const char *const *extra)
 {
+    return stack_start_faulty(extra, NULL);
+}
+
+struct stack *stack_start_faulty(const char *const *extra, const char *fault)
+{
     struct stack *t = sa_calloc(1, sizeof *t);
+    t->fault = fault;
     t->dir = harness_dir();
     t->home = sa_format("%s/home", t->dir);
     t->extra = extra;
@@ -85,6 +102,25 @@ void stack_crash_process(struct stack *t)
 {
     crash(&t->process);
     start_process(t);
+}
+
+static bool has_died(void *user)
+{
+    struct stack *t = user;
+    siginfo_t info = {0};
+    return waitid(P_PID, (id_t)t->session.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
+}
+
+void stack_revive(struct stack *t)
+{
+    if (!t->fault)
+        return;
+    wait_until(has_died, t, "session-svc has died");
+    assert_int_equal(program_wait(&t->session), 128 + SIGKILL);
+    program_free(&t->session);
+    t->fault = NULL;
+    t->deaths++;
+    start_session(t);
 }
 
 static void destroy_all(struct stack *t)
@@ -325,6 +361,7 @@ static void read_more(struct viewer *v)
                      err ? err->message : "OK", program_output(&v->stack->session));
         sa_error_free(err);
         rpc_stream_free(v->stream);
+        stack_revive(v->stack);
         open_stream(v);
     }
 }

@@ -1,0 +1,186 @@
+/* Dies at every fault point of session-svc, at the first times it comes there. What was asked for is asked
+ * again; then the log is the one of a run in which nothing happened. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "adapters/os/file.h"
+#include "tests/session/stack.h"
+
+#define POINTS "services/session-svc/fault_points"
+
+enum { HITS = 3 };
+
+/* Should the call be made again? */
+static bool again(struct stack *t, struct reason r)
+{
+    if (strcmp(r.text, "UNAVAILABLE") && strcmp(r.text, "CANCELLED"))
+        return false;
+    stack_revive(t);
+    return true;
+}
+
+static char *create(struct stack *t)
+{
+    CreateSessionRequest req = CREATE_SESSION_REQUEST__INIT;
+    struct reason r;
+    char *id = NULL;
+    req.agent = (char[]){"mock"};
+    req.request_id = (char[]){"the session"};
+    do
+        r = try_create(t, &req, &id);
+    while (again(t, r));
+    assert_string_equal(r.text, "");
+    return id;
+}
+
+static void prompt(struct stack *t, const char *id, const char *text, const char *request_id, uint64_t turn)
+{
+    struct reason r;
+    uint64_t got = 0;
+    do
+        r = try_prompt(t, id, text, request_id, &got);
+    while (again(t, r));
+    assert_string_equal(r.text, "");
+    assert_int_equal(got, turn);
+}
+
+static void answer(struct stack *t, const char *id, const char *permission)
+{
+    struct reason r;
+    do
+        r = try_answer(t, id, permission, "allow");
+    while (again(t, r));
+    assert_true(!*r.text || (t->deaths && !strcmp(r.text, "PERMISSION_ALREADY_ANSWERED")));
+}
+
+static void cancel(struct stack *t, const char *id, uint64_t turn)
+{
+    struct reason r;
+    do
+        r = try_cancel(t, id, turn);
+    while (again(t, r));
+    assert_true(!*r.text || (t->deaths && !strcmp(r.text, "NO_TURN_RUNNING")));
+}
+
+static void destroy(struct stack *t, const char *id)
+{
+    DestroySessionRequest req = DESTROY_SESSION_REQUEST__INIT;
+    req.session_id = (char *)(uintptr_t)id;
+    for (;;) {
+        sa_error *err = NULL;
+        DestroySessionResponse *res = destroy_session_wait(t->caller.channel, &req, NULL, &err);
+        if (res) {
+            rpc_message_free(res);
+            return;
+        }
+        assert_true(err->code == SA_CODE_UNAVAILABLE || err->code == SA_CODE_CANCELLED);
+        sa_error_free(err);
+        stack_revive(t);
+    }
+}
+
+/* What an event tells, without what differs from run to run: times, ids, pids. */
+static void describe(struct sa_buf *out, const Event *e)
+{
+    const ProtobufCFieldDescriptor *f =
+        protobuf_c_message_descriptor_get_field(&event__descriptor, (unsigned)e->kind_case);
+    sa_buf_addf(out, "%d %d %s", (int)e->seq, (int)e->turn, f->name);
+    switch (e->kind_case) {
+    case EVENT__KIND_STATE_CHANGED:
+        sa_buf_addf(out, " %d %s", (int)e->state_changed->state, e->state_changed->reason);
+        break;
+    case EVENT__KIND_AGENT_MESSAGE_CHUNK:
+        sa_buf_addf(out, " %s", e->agent_message_chunk->content->text);
+        break;
+    case EVENT__KIND_TURN_ENDED:
+        sa_buf_addf(out, " %d %s", (int)e->turn_ended->stop_reason, e->turn_ended->error_reason);
+        break;
+    case EVENT__KIND_PERMISSION_RESOLVED:
+        sa_buf_addf(out, " %d %s %s", (int)e->permission_resolved->outcome, e->permission_resolved->option_id,
+                    e->permission_resolved->author);
+        break;
+    case EVENT__KIND_FILE_ACCESS:
+        sa_buf_addf(out, " %d %d %s", e->file_access->written, (int)e->file_access->size,
+                    e->file_access->error_reason);
+        break;
+    case EVENT__KIND_RESTORED:
+        sa_buf_addf(out, " %d", (int)e->restored->method);
+        break;
+    default:
+        break;
+    }
+    sa_buf_addf(out, "\n");
+}
+
+/* Everything a session can go through, and its log as text. */
+static char *live(const char *fault, int *ret_deaths)
+{
+    struct stack *t = stack_start_faulty(NULL, fault);
+    cleanup_free char *permitted = sa_format("%s/permitted", t->home),
+                      *written = sa_format("%s/written", t->home);
+    cleanup_free char *text =
+        sa_format("TICK 3\nPERMISSION %s yes\nFSWRITE %s x\nFSREAD %s\nTICK 2", permitted, written, written);
+    cleanup_free char *id = create(t);
+    struct viewer *v = viewer_open(t, id);
+    viewer_state(v, 0, SESSION_STATE_IDLE);
+    prompt(t, id, text, "first", 1);
+    const Event *asked = viewer_until(v, 0, EVENT__KIND_PERMISSION_REQUESTED, 1);
+    answer(t, id, asked->permission_requested->permission_id);
+    viewer_state(v, viewer_turn_end(v, 1)->seq, SESSION_STATE_IDLE);
+    prompt(t, id, "HANG", "second", 2);
+    viewer_until(v, 0, EVENT__KIND_TURN_STARTED, 2);
+    cancel(t, id, 2);
+    viewer_state(v, viewer_turn_end(v, 2)->seq, SESSION_STATE_IDLE);
+    prompt(t, id, "ABORT", "third", 3);
+    viewer_state(v, viewer_turn_end(v, 3)->seq, SESSION_STATE_SUSPENDED);
+    prompt(t, id, "back", "fourth", 4);
+    viewer_state(v, viewer_turn_end(v, 4)->seq, SESSION_STATE_IDLE);
+    destroy(t, id);
+    viewer_state(v, 0, SESSION_STATE_DESTROYED);
+    struct sa_buf log = {0};
+    for (size_t i = 0; i < v->n; i++)
+        describe(&log, v->events[i]);
+    char *copy = sa_strdup(sa_buf_string(&log));
+    sa_buf_fini(&log);
+    viewer_close(v);
+    *ret_deaths = t->deaths;
+    t->fault = NULL; /* it was not reached */
+    stack_free(t);
+    return copy;
+}
+
+static void a_death_at_any_point_changes_nothing(void **state)
+{
+    (void)state;
+    int deaths, points = 0, died = 0;
+    cleanup_free char *expected = live(NULL, &deaths);
+    assert_non_null(strstr(expected, "restored"));
+    cleanup_buf struct sa_buf list = {0};
+    assert_int_equal(sa_read_file(POINTS, 65536, &list, NULL), 0);
+    for (char *rest, *point = strtok_r(sa_buf_string(&list), "\n", &rest); point;
+         point = strtok_r(NULL, "\n", &rest), points++)
+        for (int hit = 1; hit <= HITS; hit++) {
+            cleanup_free char *fault = sa_format("%s:%d", point, hit);
+            cleanup_free char *got = live(fault, &deaths);
+            if (strcmp(got, expected) || (hit == 1 && deaths != 1))
+                fail_msg("died %d times at %s; the log was\n%s\nand not\n%s", deaths, fault, got, expected);
+            died += deaths;
+            if (!deaths)
+                break;
+        }
+    print_message("%d deaths at %d points\n", died, points);
+    assert_true(points >= 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_death_at_any_point_changes_nothing)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
