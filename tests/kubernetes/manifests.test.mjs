@@ -82,6 +82,15 @@ test('only preparing a pod may write the secret of its start', () => {
   }
 });
 
+test('only root may read the secrets of the services', () => {
+  for (const workload of workloads) {
+    for (const { secret } of podOf(workload).volumes.filter((v) => v.secret)) {
+      // Redis is another user, in the volume's group.
+      assert.equal(secret.defaultMode, workload.metadata.name === 'redis' ? 0o440 : 0o400, secret.secretName);
+    }
+  }
+});
+
 test('containers have no privilege, no writable root, and limits', () => {
   const allowed = {
     'sandbox/prepare': ['CHOWN', 'FOWNER'],
