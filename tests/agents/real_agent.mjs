@@ -96,6 +96,28 @@ export function testAgent(agent, { asks = true, resumes = true } = {}) {
     await sameForBoth();
   });
 
+  test(`${agent} finishes its answer while session-svc and process-svc are killed under it`, async () => {
+    const { turn } = await prompt('SLOW 150');
+    await first.waitFor((e) => e.kind === 'agentMessageChunk' && e.turn === turn, 'the first piece of the answer', PATIENCE_MS);
+    const { processId } = (await c.sessions.getSession({ sessionId })).session;
+    for (const service of ['session', 'process']) process.kill(server.pidOf(service), 'SIGKILL');
+    await first.until(() => first.error, 'the end of the stream').catch(() => {});
+    const back = async () => (await c.sessions.getSession({ sessionId }).catch(() => null))?.session;
+    assert.equal((await eventually(back, 'session-svc is back')).processId, processId, 'the agent lives on');
+    // A viewer goes on after what it has; another one reads it all again.
+    const seen = first.events.length;
+    const rest = server.viewer(sessionId, { afterSeq: first.events.at(-1).seq });
+    const whole = server.viewer(sessionId);
+    assert.equal(await stopReason(rest, turn), 'STOP_REASON_END_TURN');
+    assert.equal(await stopReason(whole, turn), 'STOP_REASON_END_TURN');
+    const pieces = Array.from({ length: 150 }, (_, i) => `piece ${i}.`).join(' ');
+    assert.equal(whole.text(turn).trim(), pieces, 'nothing is lost or doubled');
+    const joined = [...first.raw.slice(0, seen), ...rest.raw];
+    assert.ok(Buffer.concat(joined.slice(0, whole.raw.length)).equals(Buffer.concat(whole.raw.slice(0, joined.length))));
+    [first, second] = [whole, server.viewer(sessionId)];
+    await sameForBoth();
+  });
+
   test(`${agent} is killed, and a new process goes on with the conversation`, async () => {
     const told = await prompt('SAY the first answer');
     assert.equal(await stopReason(first, told.turn), 'STOP_REASON_END_TURN');

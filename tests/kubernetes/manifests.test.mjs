@@ -94,9 +94,9 @@ test('only root may read the secrets of the services', () => {
 test('containers have no privilege, no writable root, and limits', () => {
   const allowed = {
     'sandbox/prepare': ['CHOWN', 'FOWNER'],
-    'sandbox/process': ['SETUID', 'SETGID', 'KILL', 'CHOWN', 'DAC_OVERRIDE'],
+    'sandbox/process': ['SETUID', 'SETGID', 'KILL', 'CHOWN'],
     'sandbox/fs': ['SETUID', 'SETGID'],
-    'provider/provider': ['SETUID', 'SETGID', 'KILL', 'CHOWN', 'DAC_OVERRIDE'],
+    'provider/provider': ['SETUID', 'SETGID', 'KILL', 'CHOWN'],
   };
   for (const [name, container, workload] of everyContainer) {
     const security = container.securityContext;

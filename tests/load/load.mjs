@@ -14,6 +14,7 @@ const IDLE_SESSIONS = Number(process.env.LOAD_SESSIONS ?? 100);
 const events = process.env.LOAD_EVENTS_PROGRAM;
 const run = promisify(execFile);
 const round = (n) => Math.round(n).toLocaleString('en');
+const kib = (bytes) => `${(bytes / 1024).toFixed(1)} KiB`;
 
 // How fast the agent writes when nothing but a pipe is behind it.
 async function agentAlone(n) {
@@ -54,17 +55,16 @@ async function viewers(server, count, n) {
   return Object.fromEntries(stdout.trim().split(' ').map((word) => word.split('=')));
 }
 
-// Proportional and private memory of a process, bytes.
+// Memory that a process would not have without its own doing, bytes: no pages of files, which the kernel can drop.
 function memory(pid) {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
-  const of = (name) => Number(rollup.match(new RegExp(`^${name}: +(\\d+) kB`, 'm'))[1]) * 1024;
-  return { pss: of('Pss'), private: of('Private_Dirty') + of('Private_Clean') };
+  return Number(rollup.match(/^Anonymous: +(\d+) kB/m)[1]) * 1024;
 }
 
 async function idle(server, count) {
   const c = server.connect();
   const services = ['session', 'process', 'fs', 'gateway', 'provider'];
-  const measure = () => Object.fromEntries(services.map((name) => [name, memory(server.pidOf(name)).private]));
+  const measure = () => Object.fromEntries(services.map((name) => [name, memory(server.pidOf(name))]));
   const create = async () => {
     const { session } = await c.sessions.createSession({ agent: 'mock' });
     const viewer = server.viewer(session.sessionId);
@@ -83,9 +83,9 @@ async function idle(server, count) {
   for (const sessionId of ids) {
     const { session } = await c.sessions.getSession({ sessionId });
     const { process } = await c.processes.getProcess({ processId: session.processId });
-    agents.push(memory(process.pid).private);
+    agents.push(memory(process.pid));
     const parent = Number(readFileSync(`/proc/${process.pid}/stat`, 'utf8').split(') ')[1].split(' ')[1]);
-    shims.push(memory(parent).private);
+    shims.push(memory(parent));
   }
   const mean = (list) => list.reduce((a, b) => a + b, 0) / list.length;
   const perSession = Object.fromEntries(services.map((name) => [name, (after[name] - before[name]) / count]));
@@ -93,6 +93,13 @@ async function idle(server, count) {
 }
 
 const server = await startServer();
+const m = await idle(server, IDLE_SESSIONS);
+const own = m.perSession.session + m.perSession.process + m.shim;
+console.log(
+  `idle session (of ${IDLE_SESSIONS})            ${kib(own)} memory of ours: session-svc ${kib(m.perSession.session)}, ` +
+    `process-svc ${kib(m.perSession.process)}, shim ${kib(m.shim)}; the mock agent beside it ${kib(m.agent)}`,
+);
+console.log(`services with ${IDLE_SESSIONS} sessions         ${Object.entries(m.services).map(([n, b]) => `${n} ${kib(b)}`).join(', ')}`);
 const alone = await agentAlone(EVENTS);
 console.log(`agent alone into a pipe           ${round(alone)} events/s`);
 for (const count of [1, 100]) {
@@ -105,12 +112,4 @@ for (const count of [1, 100]) {
       `(${((100 * r.events_per_second) / alone).toFixed(1)} % of the agent alone)`,
   );
 }
-const m = await idle(server, IDLE_SESSIONS);
-const kib = (bytes) => `${(bytes / 1024).toFixed(1)} KiB`;
-const own = m.perSession.session + m.perSession.process + m.shim;
-console.log(
-  `idle session (of ${IDLE_SESSIONS})            ${kib(own)} private memory of ours: session-svc ${kib(m.perSession.session)}, ` +
-    `process-svc ${kib(m.perSession.process)}, shim ${kib(m.shim)}; the mock agent beside it ${kib(m.agent)}`,
-);
-console.log(`services with ${IDLE_SESSIONS} sessions         ${Object.entries(m.services).map(([n, b]) => `${n} ${kib(b)}`).join(', ')}`);
 await server.stop();
