@@ -138,6 +138,7 @@ export async function startServer({ args = [], env = {}, dir = newDir(), binDir 
       program.child.kill('SIGTERM');
       const end = await program.ends();
       assert.equal(end.code, 0, `the server ended with ${JSON.stringify(end)}:\n${program.output}`);
+      assertSane(program);
       assert.deepEqual(processesNaming(dir), [], 'the server left processes behind');
       if (!keep) rmSync(dir, { recursive: true, force: true });
     },
@@ -168,6 +169,11 @@ function handleOf(system) {
     // Pid of a service's process.
     pidOf: (service) => Number(readFileSync(join(dataDir, service, 'lock'), 'utf8').trim().split(/\s/)[0]),
   };
+}
+
+// A service's report does not change the exit code of who started it.
+function assertSane({ output }) {
+  assert.doesNotMatch(output, /(Address|Leak|Thread)Sanitizer|runtime error:/);
 }
 
 function sanitizers() {
@@ -254,6 +260,7 @@ export async function startServices(options, { dir = newDir(), binDir = bin, env
         program.child.kill('SIGTERM');
         const end = await program.ends();
         assert.equal(end.code, 0, `${name}-svc ended with ${JSON.stringify(end)}:\n${program.output}`);
+        assertSane(program);
       }
       assert.deepEqual(processesNaming(dir), [], 'the services left processes behind');
       if (!keep) rmSync(dir, { recursive: true, force: true });
