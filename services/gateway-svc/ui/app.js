@@ -107,12 +107,20 @@ $("create").addEventListener("submit", (event) => {
 
 // ---- one session ----
 
-const nearEnd = () => $("scroll").scrollHeight - $("scroll").scrollTop - $("scroll").clientHeight < 80;
+const NEAR = 80; // pixels from the end that count as the end
+const nearEnd = () => $("scroll").scrollHeight - $("scroll").scrollTop - $("scroll").clientHeight < NEAR;
 let following = true;
+let endTop = 0; // where the last toEnd left the reader
 let unseen = 0;
+
+function follow() {
+  following = true;
+  endTop = 0;
+}
 
 function toEnd() {
   $("scroll").scrollTop = $("scroll").scrollHeight;
+  endTop = $("scroll").scrollTop;
   unseen = 0;
   $("more").hidden = true;
 }
@@ -135,6 +143,8 @@ const view = new View($("rows"), {
     if (current) drawDock(current);
   },
   drawn(added) {
+    // Who has scrolled up is not pulled back by rows that come before the event of the scroll.
+    if ($("scroll").scrollTop < endTop - NEAR) following = false;
     if (following) return toEnd();
     unseen += added;
     $("more").textContent = `${unseen} new`;
@@ -183,6 +193,7 @@ function onMessage(session, message) {
     if (session.log.pending.size !== waiting) drawDock(session);
   } else if (message.event === "reset") {
     session.log.clear();
+    endTop = 0;
     view.clear();
     drawDock(session);
   } else if (message.event === "gap") {
@@ -194,7 +205,7 @@ async function open(id) {
   const stop = new AbortController();
   const session = { id, stop, log: new Log(), member: null, typed: 0 };
   current = session;
-  following = true;
+  follow();
   view.clear();
   $("empty").hidden = true;
   $("name").textContent = "";
@@ -292,7 +303,7 @@ $("composer").addEventListener("submit", (event) => {
   const body = { content: [{ text }], requestId: session.draft.requestId };
   $("prompt").value = "";
   grow();
-  following = true;
+  follow();
   session.typed = 0;
   api.json("POST", `${sessionPath(session.id)}/prompts`, body).then(() => {
     session.draft = null;
