@@ -20,6 +20,7 @@ export const bin =
 
 // What a failed test left running is ended with this process.
 const running = new Set();
+process.setMaxListeners(0);
 process.on('exit', () => running.forEach((child) => child.kill('SIGTERM')));
 
 // A child process whose output is kept and can be waited for.
@@ -107,8 +108,11 @@ export async function freePorts(n) {
   }
 }
 
+// Removed when this process ends.
 export function newDir() {
-  return mkdtempSync('/tmp/sa-'); // short: the addresses of unix sockets are
+  const dir = mkdtempSync('/tmp/sa-'); // short: the addresses of unix sockets are
+  process.on('exit', () => rmSync(dir, { recursive: true, force: true }));
+  return dir;
 }
 
 export async function startServer({ args = [], env = {}, dir = newDir(), binDir = bin, tls, clientTls, ports, owner } = {}) {
