@@ -78,6 +78,7 @@ struct server {
     char *data_dir, *run_dir, *agents_dir, *socket_dir;
     char *token; /* NULL: callers need none */
     bool token_made;
+    char *redis_file; /* NULL: presence in memory */
     char secret[2 * SA_ID_TEXT + 1];
     int lock, run_fd;
     struct words words[SERVICES];
@@ -255,6 +256,19 @@ static int find_token(struct server *s, sa_error **err)
     return sa_write_file(path, line, strlen(line), 0600, err);
 }
 
+/* The address of Redis may hold a password, so it goes to session-svc by a file that only we can read. */
+static int keep_redis(struct server *s, sa_error **err)
+{
+    const char *given = text(s, "redis");
+    if (!given)
+        return 0;
+    s->redis_file = sa_format("%s/redis", s->run_dir);
+    if (sa_write_file(s->redis_file, given, strlen(given), 0600, err) < 0)
+        return -1;
+    memset((char *)(uintptr_t)given, '*', strlen(given));
+    return 0;
+}
+
 /* ---- the services' arguments ---- */
 
 static void add(struct words *w, const char *option, const char *value)
@@ -313,7 +327,8 @@ static void describe_service(const struct server *s, int i, struct words *w)
     if (!strcmp(name, "session") || !strcmp(name, "provider"))
         add(w, "--agents-dir", s->agents_dir);
     if (!strcmp(name, "session")) {
-        pass_on(s, w, "redis");
+        if (s->redis_file)
+            add(w, "--redis-file", s->redis_file);
         if (options_flag(s->options, "pass-credentials"))
             add(w, "--pass-credentials", NULL);
     }
@@ -420,7 +435,7 @@ static void run(struct server *s, sa_error **err)
 static int begin(struct server *s, sa_error **err)
 {
     if (check_options(s, err) < 0 || open_directories(s, err) < 0 || find_token(s, err) < 0 ||
-        describe_services(s, err) < 0 || check_ports(s, err) < 0)
+        keep_redis(s, err) < 0 || describe_services(s, err) < 0 || check_ports(s, err) < 0)
         return -1;
     s->loop = sa_loop_new(err);
     if (!s->loop)
@@ -468,6 +483,7 @@ static void end(struct server *s)
     for (int i = 0; i < SERVICES; i++)
         for (int w = 0; w < s->words[i].argc; w++)
             free(s->words[i].argv[w]);
+    free(s->redis_file);
     free(s->token);
     free(s->socket_dir);
     free(s->agents_dir);

@@ -28,10 +28,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "adapters/os/file.h"
 #include "services/session-svc/api.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/presence_api.h"
 #include "services/session-svc/sessions.h"
+
+enum { REDIS_URL_MAX = 1024 };
 
 static const struct service_option options[] = {
     {"agents-dir", SERVICE_OPTION_TEXT, NULL, 0, 0,
@@ -50,12 +53,15 @@ static const struct service_option options[] = {
      "for an agent to obey a cancel, before it is killed"},
     {"quiet-ms", SERVICE_OPTION_UINT, "120000", 1, 86400000, "silence in a turn that is told as an event"},
     {"redis", SERVICE_OPTION_TEXT, NULL, 0, 0, "presence through redis://host:port; else in memory"},
+    {"redis-file", SERVICE_OPTION_TEXT, NULL, 0, 0,
+     "read that address from this file: it may hold a password"},
     {0},
 };
 
 struct state {
     struct sessions *sessions;
     struct presence_api *presence;
+    char *redis_url; /* NULL: presence in memory */
     char *home, *own_dir;
 };
 
@@ -83,6 +89,7 @@ static char *directory_of_ourselves(void)
 
 static void state_free(struct state *st)
 {
+    free(st->redis_url);
     free(st->home);
     free(st->own_dir);
     free(st);
@@ -95,13 +102,28 @@ static bool session_exists(void *user, const char *id, sa_error **err)
     return s != NULL;
 }
 
+static int find_redis(struct service *svc, struct state *st, sa_error **err)
+{
+    const char *url = service_text(svc, "redis"), *file = service_text(svc, "redis-file");
+    cleanup_buf struct sa_buf text = {0};
+    if (url && file)
+        return sa_fail(err, SA_INVALID_CONFIG, "--redis and --redis-file exclude each other");
+    if (file && sa_read_file(file, REDIS_URL_MAX, &text, err) < 0)
+        return sa_wrap(err, "option `--redis-file`");
+    st->redis_url =
+        file ? sa_strndup(sa_buf_string(&text), strcspn(sa_buf_string(&text), "\n")) : sa_strdup(url);
+    return 0;
+}
+
 static int start_presence(struct service *svc, struct state *st, sa_error **err)
 {
+    if (find_redis(svc, st, err) < 0)
+        return -1;
     struct presence_api_options opt = {
         .loop = service_loop(svc),
         .store = st->sessions->store,
         .floor_table = DB_PRESENCE,
-        .redis_url = service_text(svc, "redis"),
+        .redis_url = st->redis_url,
         .session_exists = session_exists,
         .user = st->sessions,
     };
