@@ -3,6 +3,7 @@
  * unwell and well. */
 #include <stdlib.h>
 
+#include "adapters/os/log.h"
 #include "sandboxagent/session/v1/agent_service.rpc.h"
 #include "services/runtime/service.h"
 
@@ -28,12 +29,14 @@ static void list_agents(void *api, struct rpc_call *call, const ListAgentsReques
     const char *degraded = rpc_metadata(call, "x-degraded", NULL);
     if (degraded)
         service_degraded(e->svc, *degraded ? degraded : NULL);
-    if (rpc_metadata(call, "x-hold", NULL) && !e->held)
+    if (rpc_metadata(call, "x-hold", NULL) && !e->held) {
         e->held = rpc_call_ref(call);
-    else if (rpc_metadata(call, "x-peer", NULL))
+        sa_log(SA_LOG_INFO, "example.held", "principal=%s", rpc_principal(call));
+    } else if (rpc_metadata(call, "x-peer", NULL)) {
         answer(call, service_peer(e->svc, "session") == service_peer(e->svc, "session") ? "same" : "other");
-    else
+    } else {
         answer(call, rpc_principal(call));
+    }
 }
 
 static int start(struct service *svc, void **ret_state, sa_error **err)
