@@ -357,8 +357,10 @@ static void read_more(struct viewer *v)
         }
         if (r == 0 || sa_now_ms() > until ||
             (err->code != SA_CODE_UNAVAILABLE && err->code != SA_CODE_CANCELLED))
-            fail_msg("the stream of session %s ended at seq %zu: %s; session-svc said:\n%s", v->session, v->n,
-                     err ? err->message : "OK", program_output(&v->stack->session));
+            fail_msg(
+                "the stream of session %s ended at seq %zu: %s; session-svc said:\n%s\nprocess-svc said:\n%s",
+                v->session, v->n, err ? err->message : "OK", program_output(&v->stack->session),
+                program_output(&v->stack->process));
         sa_error_free(err);
         rpc_stream_free(v->stream);
         stack_revive(v->stack);
