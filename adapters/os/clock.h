@@ -9,8 +9,9 @@ uint64_t sa_now_ms(void); /* monotonic, milliseconds: for waits and durations */
 uint64_t sa_now_ns(void); /* monotonic, nanoseconds: for measurements */
 int64_t sa_wall_us(void); /* microseconds since 1970 UTC: for what is shown and stored */
 
-/* A 128-bit identifier: 48 bits of milliseconds since 1970, then 80 random bits, so that ids sort by the
- * time of their making. Its text form is 26 characters of lower-case Crockford base32 (ULID's layout). */
+/* A 128-bit identifier: 48 bits of milliseconds since 1970, 16 bits of the fraction of one, then 64 random
+ * bits, so that the ids of a process sort in the order of their making, as long as the clock is not set back.
+ * Its text form is 26 characters of lower-case Crockford base32 (ULID's layout). */
 struct sa_id {
     uint8_t bytes[16];
 };

@@ -136,6 +136,18 @@ static void ids_sort_by_time_and_survive_their_text_form(void **state)
     assert_false(sa_id_parse("", &back));
 }
 
+/* Lists are sorted by id: two sandboxes made in one millisecond once stood in the wrong order. */
+static void ids_of_one_millisecond_sort_in_the_order_of_their_making(void **state)
+{
+    (void)state;
+    struct sa_id before = sa_id_new();
+    for (int i = 0; i < 10000; i++) {
+        struct sa_id id = sa_id_new();
+        assert_true(memcmp(before.bytes, id.bytes, sizeof id.bytes) < 0);
+        before = id;
+    }
+}
+
 static void arena_memory_is_zeroed_aligned_and_of_any_size(void **state)
 {
     (void)state;
@@ -163,6 +175,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(sockets_work_below_a_path_longer_than_sun_path, setup, teardown),
         cmocka_unit_test(ids_sort_by_time_and_survive_their_text_form),
+        cmocka_unit_test(ids_of_one_millisecond_sort_in_the_order_of_their_making),
         cmocka_unit_test(arena_memory_is_zeroed_aligned_and_of_any_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

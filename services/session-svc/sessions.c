@@ -49,7 +49,7 @@ static void grow(struct sessions *all)
 struct sa_id sessions_new_id(struct sessions *all)
 {
     struct sa_id id = sa_id_new();
-    if (memcmp(id.bytes, all->last_id.bytes, sizeof id.bytes) <= 0) { /* in the same millisecond */
+    if (memcmp(id.bytes, all->last_id.bytes, sizeof id.bytes) <= 0) { /* the clock was set back */
         id = all->last_id;
         for (int i = sizeof id.bytes - 1; i >= 0 && ++id.bytes[i] == 0; i--)
             ;
