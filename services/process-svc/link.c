@@ -79,6 +79,7 @@ void link_open(struct link *l, struct sa_loop *loop, int fd)
 {
     l->loop = loop;
     l->fd = fd;
+    l->number = 0;
     l->last = &l->first;
     l->io = sa_io_new(loop, fd, on_io, l);
     sa_io_set(l->io, SA_IO_READ);

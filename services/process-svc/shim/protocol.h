@@ -113,7 +113,7 @@ struct shim_request {
     uint32_t stream; /* SHIM_ACK */
     uint32_t value;  /* SHIM_SIGNAL: the signal; SHIM_INPUT: 1 for end of input after the bytes */
     uint32_t scope;  /* SHIM_SIGNAL */
-    uint64_t number; /* comes back as `answered`; not 0 */
+    uint64_t number; /* counts the requests of a connection from 1; comes back as `answered` */
     uint64_t offset; /* SHIM_INPUT, SHIM_ACK */
 };
 /* The header of a message; what follows it is input. */
@@ -163,7 +163,7 @@ struct shim_status {
     uint8_t stdin_closed;   /* by the caller or by the child */
     uint8_t descendants;    /* phase SHIM_EXITED: some are left */
     uint8_t unused[2];
-    uint64_t answered;                /* number of the last request answered */
+    uint64_t answered;                /* number of the connection's last request that was answered; 0: none */
     uint64_t shim_start, child_start; /* clock ticks since boot, as in /proc/<pid>/stat */
     int64_t started_us;
     uint64_t stdin_next;    /* next expected offset */

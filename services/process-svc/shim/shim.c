@@ -398,6 +398,8 @@ static void use_connection(struct shim *s, int fd)
     shim_poll(s, fd, CONNECTION, s->connection_events = EPOLLIN, EPOLL_CTL_ADD);
     s->pause_ns = ANNOUNCE_NS;
     s->changed = true;
+    s->answer = false;
+    s->status.answered = 0; /* requests are counted anew on every connection */
 }
 
 /* A restarted process-svc; there is only one, so the newest connection is the one that counts. */

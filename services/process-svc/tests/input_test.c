@@ -35,6 +35,31 @@ static void input_that_is_repeated_is_not_typed_twice(void **state)
     assert_int_equal(get(s, id)->stdin_offset, 12);
 }
 
+/* Statuses of the shim once repeated the number of a request that the service before had sent. The new one,
+ * whose numbers begin again, took that for nonsense: it dropped the connection, and its input with it. */
+static void input_after_a_restart_reaches_a_child_that_writes(void **state)
+{
+    enum { RESTARTS = 10 };
+    struct svc *s = *state;
+    const char *id = start_shell(s, "while :; do echo x; done & while read -r x; do :; done; kill $!");
+    uint64_t offset = 0;
+    for (int i = 0; i <= RESTARTS; i++) {
+        struct attached a = attach_input(s, id);
+        program_signal(&s->program, SIGSTOP); /* a status and the first request of the service wait for it */
+        put_input(&a, offset, "\n", false);
+        program_signal(&s->program, SIGCONT);
+        assert_int_equal(next_taken(&a), ++offset);
+        put_input(&a, offset, "\n", i == RESTARTS);
+        assert_int_equal(next_taken(&a), ++offset);
+        detach(&a);
+        if (i == RESTARTS)
+            break;
+        svc_kill(s);
+        svc_again(s, NULL);
+    }
+    assert_int_equal(wait_for(s, id)->exit_code, 0);
+}
+
 static void a_gap_in_the_input_is_refused(void **state)
 {
     struct svc *s = *state;
@@ -159,6 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(input_that_is_repeated_is_not_typed_twice),
+        TEST(input_after_a_restart_reaches_a_child_that_writes),
         TEST(a_gap_in_the_input_is_refused),
         TEST(closed_input_is_told),
         TEST(input_that_is_not_read_waits_up_to_a_bound),
