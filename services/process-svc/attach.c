@@ -23,6 +23,7 @@ struct attachment {
     bool blocked;   /* the call has no room */
     bool paused;    /* input waits for the link */
     bool taken_due; /* `taken` is to be told */
+    bool owes;      /* a break of the connection to the shim loses something: acknowledgements, or input */
     uint64_t taken;
 };
 
@@ -188,6 +189,19 @@ void attachments_fail(struct process *p, const sa_error *err)
         fail(p->attachments, sa_error_copy(err));
 }
 
+void attachments_reconnected(struct process *p)
+{
+    for (struct attachment *a = p->attachments, *next; a; a = next) {
+        sa_error *err = NULL;
+        next = a->next;
+        if (!a->owes)
+            continue;
+        sa_fail(&err, SA_UNAVAILABLE, "the connection to the shim of process %s broke: attach again",
+                p->name);
+        fail(a, err);
+    }
+}
+
 /* ---- from the caller ---- */
 
 static int open_stream(struct attachment *a, int stream, uint64_t offset, sa_error **err)
@@ -214,6 +228,7 @@ static int acknowledge(struct attachment *a, uint64_t offset, sa_error **err)
         return sa_fail(err, SA_OFFSET_AHEAD,
                        "standard output of process %s ends at byte %llu, %llu cannot be acknowledged",
                        p->name, (unsigned long long)end, (unsigned long long)offset);
+    a->owes = true;
     link_ack(&p->link, SHIM_STDOUT, offset);
     return 0;
 }
@@ -258,7 +273,9 @@ static void on_piece(void *user, int error, const struct shim_status *status)
 {
     struct attachment *a = user;
     sa_error *err = NULL;
-    if (!error || error == ECONNRESET) /* the shim's end is the process's end, which is told in its turn */
+    if (error == ECONNRESET) /* told by the end of the process, or once there is a new connection */
+        a->owes = true;
+    if (!error || error == ECONNRESET)
         return;
     unsigned long long next = status->stdin_next;
     if (error == ERANGE)

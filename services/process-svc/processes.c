@@ -297,14 +297,6 @@ static void on_status(void *user, const struct shim_status *status)
     process_step(p);
 }
 
-/* What was sent on the old connection may not have come: the callers attach again and repeat it. */
-static void fail_attachments(struct process *p)
-{
-    cleanup_error sa_error *err = NULL;
-    sa_fail(&err, SA_UNAVAILABLE, "the connection to the shim of process %s broke: attach again", p->name);
-    attachments_fail(p, err);
-}
-
 static void on_closed(void *user)
 {
     struct process *p = user;
@@ -316,7 +308,7 @@ static void on_closed(void *user)
     if (p->phase == PROCESS_RUNNING && p->status.phase == SHIM_RUNNING && p->reconnects < RECONNECTS_MAX &&
         process_connect(p) == 0) {
         p->reconnects++;
-        fail_attachments(p);
+        attachments_reconnected(p);
     } else {
         process_step(p);
     }

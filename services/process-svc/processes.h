@@ -165,5 +165,8 @@ void calls_clear(struct calls *c);
 /* attach.c: output, state or input offset of the process have changed. */
 void attachments_notify(struct process *p);
 void attachments_fail(struct process *p, const sa_error *err);
+/* There is a new connection to the shim: who may have sent something that was lost with the old one is to
+ * attach again, and repeat it. */
+void attachments_reconnected(struct process *p);
 
 #endif
