@@ -76,27 +76,11 @@ static void start_process(void *api, struct rpc_call *call, const StartProcessRe
         processes_start(all, call, req, &all->user);
 }
 
-static int check_run(const RunProcessRequest *req, sa_error **err)
-{
-    if (spec_check(req->spec, err) < 0)
-        return -1;
-    if (req->stdin.len > RUN_STDIN_MAX)
-        return sa_fail(err, SA_INVALID_REQUEST, "stdin has %zu bytes, at most %d are allowed", req->stdin.len,
-                       RUN_STDIN_MAX);
-    if (req->timeout_ms > RUN_TIMEOUT_MAX_MS)
-        return sa_fail(err, SA_INVALID_REQUEST, "timeout_ms is %u, at most %d are allowed", req->timeout_ms,
-                       RUN_TIMEOUT_MAX_MS);
-    if (req->max_output_bytes > RUN_OUTPUT_MAX)
-        return sa_fail(err, SA_INVALID_REQUEST, "max_output_bytes is %u, at most %d are allowed",
-                       req->max_output_bytes, RUN_OUTPUT_MAX);
-    return 0;
-}
-
 static void run_process(void *api, struct rpc_call *call, const RunProcessRequest *req)
 {
     struct processes *all = api;
     sa_error *err = NULL;
-    if (check_run(req, &err) < 0)
+    if (run_check(all, req, &err) < 0)
         rpc_fail(call, err);
     else if (*req->spec->user)
         look_up(all, call, req->spec->user, NULL, req);
@@ -338,6 +322,8 @@ void api_register(struct processes *all)
         .run_process = run_process,
         .read_output = read_output,
         .attach_process = attach_process_handler,
+        .get_config = config_get,
+        .set_config = config_set,
     };
     process_service_register(service_rpc(all->svc), &handlers, all);
 }

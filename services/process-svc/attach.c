@@ -11,8 +11,6 @@
 
 #include "adapters/os/mem.h"
 
-enum { INPUT_MAX = 1 << 20 };
-
 struct attachment {
     struct attachment *next; /* of the same process */
     struct processes *all;
@@ -318,9 +316,9 @@ static void on_input(struct attachment *a, const AttachInput *in)
 {
     sa_error *err = NULL;
     struct link *link = &a->process->link;
-    if (in->data.len > INPUT_MAX) {
-        sa_fail(&err, SA_INVALID_REQUEST, "input.data has %zu bytes, at most %d are allowed", in->data.len,
-                INPUT_MAX);
+    if (in->data.len > a->all->config.max_input_bytes) {
+        sa_fail(&err, SA_INVALID_REQUEST, "input.data has %zu bytes, at most %llu are allowed", in->data.len,
+                (unsigned long long)a->all->config.max_input_bytes);
         fail(a, err);
         return;
     }

@@ -6,7 +6,9 @@
  *   start.c      a start: intent, shim, result;  end.c: exit, loss, deletion
  *   recover.c    after a start: shims found again, unfinished work completed or undone
  *   attach.c     AttachProcess: followers of output at their own speed, input at an offset
- *   run.c        RunProcess: one command to its end
+ *   run.c        RunProcess: one command to its end;  runners.c: the warm shims that run them
+ *   kept.c       what commands were asked to leave running
+ *   config.c     GetConfig, SetConfig: limits and defaults
  *   stop.c       after SIGTERM: TERM, KILL, nothing left behind
  *   messages.c   records and statuses as messages of the API
  *   spec.c       what a caller asks for, checked, and packed for a shim; users
@@ -27,8 +29,10 @@
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
 #include "services/process-svc/api.h"
+#include "services/process-svc/kept.h"
 #include "services/process-svc/processes.h"
 #include "services/process-svc/run.h"
+#include "services/process-svc/runners.h"
 
 static const struct service_option options[] = {
     {"shim", SERVICE_OPTION_TEXT, NULL, 0, 0, "the program process-shim; else beside this program"},
@@ -78,6 +82,8 @@ static int open_all(struct processes *all, sa_error **err)
     if (sa_mkdirs(all->directory, 0700, err) < 0 || !(all->store = store_open(all->loop, &opt, err)) ||
         !(all->bus = service_bus(svc, store_epoch(all->store), err)))
         return -1;
+    if (config_load(all, err) < 0)
+        return -1;
     all->spawner = spawner_new(all->loop, program, all->directory, helper_gone, all, err);
     return all->spawner ? 0 : -1;
 }
@@ -85,6 +91,9 @@ static int open_all(struct processes *all, sa_error **err)
 static void release(struct processes *all)
 {
     sa_loop_lock(all->loop);
+    runners_close(all);
+    kept_fini(all);
+    sa_timer_free(all->runs_timer);
     sa_loop_settle(all->loop); /* processes that wait to be collected */
     processes_fini(all);
     spawner_free(all->spawner);
@@ -100,9 +109,8 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
     struct processes *all = sa_calloc(1, sizeof *all);
     all->svc = svc;
     all->loop = service_loop(svc);
-    all->max = service_uint(svc, "max-processes");
-    all->max_runs = service_uint(svc, "max-runs");
     all->chunk = sa_malloc(ATTACH_CHUNK);
+    all->runs_timer = sa_timer_new(all->loop, runs_on_timer, all);
     processes_start_timers(all);
     if (open_all(all, err) < 0 || processes_recover(all, err) < 0) {
         sa_loop_unlock(all->loop);
@@ -110,6 +118,8 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
         sa_loop_lock(service_loop(svc));
         return -1;
     }
+    kept_recover(all);
+    runners_open(all);
     api_register(all);
     *ret_state = all;
     return 0;

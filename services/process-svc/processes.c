@@ -25,6 +25,7 @@ const struct store_table process_tables[TABLES] = {
     [TABLE_PROBE] = {"probe", 1, NULL}, /* one row, written to see whether the store works again */
     [TABLE_PROCESSES] = {"processes", 1, &process_record__descriptor},
     [TABLE_REQUESTS] = {"requests", 1, &request_record__descriptor},
+    [TABLE_CONFIG] = {"config", 1, &config_record__descriptor},
 };
 
 /* ---- calls that wait ---- */

@@ -16,6 +16,7 @@
 #include "adapters/lmdb/store.h"
 #include "adapters/os/clock.h"
 #include "sandboxagent/process/v1/process_service.rpc.h"
+#include "services/process-svc/config.h"
 #include "services/process-svc/link.h"
 #include "services/process-svc/reader.h"
 #include "services/process-svc/spawner.h"
@@ -24,14 +25,13 @@
 #include "store.rpc.h"
 
 enum {
-    PROCESSES_MAX_DEFAULT = 4096,
     PROCESS_BUCKETS = 1024,
     ATTACH_CHUNK = 128 << 10,
     REQUEST_KEPT_HOURS = 24,
 };
 
 /* Tables of the store. */
-enum { TABLE_PROBE, TABLE_PROCESSES, TABLE_REQUESTS, TABLES };
+enum { TABLE_PROBE, TABLE_PROCESSES, TABLE_REQUESTS, TABLE_CONFIG, TABLES };
 
 enum process_phase { PROCESS_STARTING, PROCESS_RUNNING, PROCESS_EXITED };
 
@@ -42,7 +42,9 @@ struct calls {
 };
 
 struct attachment;
+struct kept;
 struct run;
+struct runners;
 
 struct process {
     struct process *next; /* in its bucket */
@@ -77,8 +79,8 @@ struct processes {
     struct bus_publisher *bus;
     struct spawner *spawner;
     char *directory;
-    struct spec_user user;  /* of user processes by default */
-    size_t max;             /* of live processes */
+    struct spec_user user; /* of user processes by default */
+    struct config config;
     size_t live;            /* starting and running */
     size_t awaited;         /* see process.awaited */
     size_t journal_errors;  /* processes whose journal cannot be written, */
@@ -86,7 +88,11 @@ struct processes {
     bool ready, draining, fatal;
     uint8_t *chunk;   /* attach.c: what is read before it is sent */
     struct run *runs; /* run.c */
-    size_t n_runs, max_runs;
+    size_t n_runs;
+    struct sa_timer *runs_timer;
+    uint64_t runs_until_ms; /* when it fires */
+    struct runners *runners;
+    struct kept *kept;
     struct sa_timer *ready_timer; /* recover.c */
     struct sa_timer *prune_timer; /* recover.c */
     struct sa_timer *retry_timer; /* after a commit that failed */

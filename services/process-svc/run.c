@@ -1,69 +1,67 @@
-/* The shim gets three memory files: input, and output and error, of which it keeps the heads. It kills what
- * is left of the tree when the command ends or our connection does; so closing the link is all it takes to
- * give up a run, and a service that is killed leaves none behind. */
+/* A runner kills what is left of the tree when the command ends or our connection does; so ending the runner
+ * is all it takes to give up a run, and a service that is killed leaves none behind.
+ *
+ * One timer serves all runs, and is set anew only when a run ends sooner than it: setting one costs more than
+ * the rest of a short command here. */
 #include "services/process-svc/run.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "adapters/os/fault.h"
 #include "adapters/os/mem.h"
-
-enum { LOOK_MS = 250 }; /* a unary call does not tell when its caller leaves: we look */
+#include "services/process-svc/kept.h"
+#include "services/process-svc/runners.h"
 
 struct run {
     struct run *next, **at; /* of all->runs */
     struct processes *all;
     struct rpc_call *call;
     const RunProcessRequest *req; /* lives as long as the call */
-    struct link link;
-    int files[3]; /* input, output, error */
-    struct sa_timer *timer;
+    struct runner *runner;
+    uint64_t max_output;
     uint64_t started_ms, until_ms;
     bool timed_out;
 };
 
-static void run_free(void *user)
-{
-    struct run *r = user;
-    sa_timer_free(r->timer);
-    for (int i = 0; i < 3; i++)
-        sa_close(r->files[i]);
-    rpc_call_unref(r->call);
-    free(r);
-}
+/* ---- the end ---- */
 
-/* Out of the list at once, freed when no callback of its link is on the stack. */
-static void run_end(struct run *r)
+static void run_free(struct run *r)
 {
-    link_close(&r->link);
-    sa_timer_stop(r->timer);
     if ((*r->at = r->next))
         r->next->at = r->at;
     r->all->n_runs--;
-    sa_defer(r->all->loop, run_free, r);
+    rpc_on_cancel(r->call, NULL, NULL);
+    rpc_call_unref(r->call);
+    free(r);
 }
 
 static void run_fail(struct run *r, sa_error *err)
 {
     rpc_fail(r->call, err);
-    run_end(r);
+    if (r->runner)
+        runner_end(r->runner);
+    run_free(r);
 }
 
-static uint32_t output_max(const struct run *r)
+static void on_cancel(void *user, struct rpc_call *call)
 {
-    return r->req->max_output_bytes ? r->req->max_output_bytes : RUN_OUTPUT_MAX;
+    struct run *r = user;
+    (void)call;
+    runner_end(r->runner);
+    run_free(r);
 }
 
 /* The kept head of a stream of `end` bytes. */
 static int read_head(struct run *r, int stream, uint64_t end, ProtobufCBinaryData *ret, sa_error **err)
 {
-    size_t n = end < output_max(r) ? (size_t)end : output_max(r);
-    uint8_t *data = sa_arena_alloc(rpc_arena(r->call), n + 1);
+    size_t n = end < r->max_output ? (size_t)end : (size_t)r->max_output;
+    uint8_t *data = n ? sa_arena_alloc_raw(rpc_arena(r->call), n) : NULL;
     for (size_t at = 0; at < n;) {
-        ssize_t got = pread(r->files[1 + stream], data + at, n - at, (off_t)at);
+        off_t from = (off_t)RUNNER_OUTPUT_AT + (off_t)stream * RUNNER_PART + (off_t)at;
+        ssize_t got = pread(runner_file(r->runner), data + at, n - at, from);
         if (got <= 0)
             return sa_fail(err, SA_SYSTEM_ERROR, "output of a command ends at byte %zu instead of %zu", at,
                            n);
@@ -71,6 +69,18 @@ static int read_head(struct run *r, int stream, uint64_t end, ProtobufCBinaryDat
     }
     *ret = (ProtobufCBinaryData){n, data};
     return 0;
+}
+
+static int read_heads(struct run *r, const struct shim_status *s, RunProcessResponse *ret, sa_error **err)
+{
+    const uint64_t *end = s->exit.end;
+    if (s->journal_errno)
+        return sa_fail_errno(err, (int)s->journal_errno, "keep the output of a command");
+    ret->stdout_truncated = end[SHIM_STDOUT] > r->max_output;
+    ret->stderr_truncated = end[SHIM_STDERR] > r->max_output;
+    if (read_head(r, SHIM_STDOUT, end[SHIM_STDOUT], &ret->stdout, err) < 0)
+        return -1;
+    return read_head(r, SHIM_STDERR, end[SHIM_STDERR], &ret->stderr, err);
 }
 
 static void reply(struct run *r, const struct shim_status *s)
@@ -84,106 +94,138 @@ static void reply(struct run *r, const struct shim_status *s)
     res.exit = process_exit_message(rpc_arena(r->call), &end);
     res.timed_out = r->timed_out;
     res.duration_ms = sa_now_ms() - r->started_ms;
-    res.stdout_truncated = s->exit.end[SHIM_STDOUT] > output_max(r);
-    res.stderr_truncated = s->exit.end[SHIM_STDERR] > output_max(r);
-    if (read_head(r, SHIM_STDOUT, s->exit.end[SHIM_STDOUT], &res.stdout, &err) < 0 ||
-        read_head(r, SHIM_STDERR, s->exit.end[SHIM_STDERR], &res.stderr, &err) < 0) {
-        run_fail(r, err);
-        return;
-    }
-    run_process_reply(r->call, &res);
-    run_end(r);
+    if (read_heads(r, s, &res, &err) < 0)
+        rpc_fail(r->call, err);
+    else
+        run_process_reply(r->call, &res);
 }
 
-static void on_status(void *user, const struct shim_status *s)
+static void on_end(void *user, const struct shim_status *s)
 {
     struct run *r = user;
     sa_error *err = NULL;
-    if (s->phase == SHIM_FAILED) {
+    SA_FAULT("run.ended");
+    if (!s)
+        sa_fail(&err, SA_SYSTEM_ERROR, "the shim of the command was killed");
+    else if (s->phase == SHIM_FAILED)
         spec_fail(&err, r->req->spec, s->failed_stage, (int)s->failed_errno);
-        run_fail(r, err);
-    } else if (s->phase == SHIM_EXITED && !s->descendants) {
+    if (err)
+        rpc_fail(r->call, err);
+    else
         reply(r, s);
-    }
+    if (s && s->descendants)
+        kept_add(r->all, s->shim_pid, s->shim_start);
+    runner_return(r->runner);
+    run_free(r);
 }
 
-static void on_closed(void *user)
+/* ---- timeouts ---- */
+
+static void set_timer(struct processes *all, uint64_t until_ms)
 {
-    struct run *r = user;
-    sa_error *err = NULL;
-    sa_fail(&err, SA_SYSTEM_ERROR, "the shim of the command was killed");
-    run_fail(r, err);
+    uint64_t now = sa_now_ms();
+    all->runs_until_ms = until_ms;
+    sa_timer_start(all->runs_timer, until_ms > now ? until_ms - now : 0);
 }
 
-static void on_timer(void *user)
+void runs_on_timer(void *user)
 {
-    struct run *r = user;
-    if (!rpc_alive(r->call)) {
-        run_end(r);
-        return;
+    struct processes *all = user;
+    uint64_t now = sa_now_ms(), soonest = UINT64_MAX;
+    all->runs_until_ms = UINT64_MAX;
+    for (struct run *r = all->runs; r; r = r->next) {
+        if (!r->timed_out && r->until_ms <= now) {
+            r->timed_out = true;
+            runner_kill(r->runner);
+        }
+        if (!r->timed_out && r->until_ms < soonest)
+            soonest = r->until_ms;
     }
-    if (!r->timed_out && sa_now_ms() >= r->until_ms) {
-        r->timed_out = true;
-        link_signal(&r->link, SIGKILL, SHIM_SCOPE_TREE, NULL, NULL);
-    }
-    uint64_t now = sa_now_ms(), left = r->until_ms > now ? r->until_ms - now : LOOK_MS;
-    sa_timer_start(r->timer, left < LOOK_MS ? left : LOOK_MS);
+    if (soonest != UINT64_MAX)
+        set_timer(all, soonest);
 }
 
-static int make_files(struct run *r, sa_error **err)
+/* ---- the start ---- */
+
+static int check_unused(const ProcessSpec *spec, sa_error **err)
 {
-    const ProtobufCBinaryData *in = &r->req->stdin;
-    for (int i = 0; i < 3; i++)
-        if ((r->files[i] = memfd_create("run", MFD_CLOEXEC)) < 0)
-            return sa_fail_errno(err, errno, "memory file for a command");
-    if (in->len && pwrite(r->files[0], in->data, in->len, 0) != (ssize_t)in->len)
-        return sa_fail(err, SA_SYSTEM_ERROR, "input of a command cannot be kept");
+    const char *what = spec->terminal    ? "terminal"
+                       : spec->restart   ? "restart"
+                       : spec->readiness ? "readiness"
+                                         : NULL;
+    if (!what)
+        return 0;
+    return sa_fail(err, SA_INVALID_REQUEST, "spec.%s is not for RunProcess: use StartProcess", what);
+}
+
+int run_check(const struct processes *all, const RunProcessRequest *req, sa_error **err)
+{
+    const struct config *c = &all->config;
+    if (spec_check(req->spec, err) < 0 || check_unused(req->spec, err) < 0)
+        return -1;
+    if (req->stdin.len > c->max_input_bytes)
+        return sa_fail(err, SA_INVALID_REQUEST, "stdin has %zu bytes, at most %llu are allowed",
+                       req->stdin.len, (unsigned long long)c->max_input_bytes);
+    if (req->timeout_ms > c->max_run_timeout_ms)
+        return sa_fail(err, SA_INVALID_REQUEST, "timeout_ms is %u, at most %llu are allowed", req->timeout_ms,
+                       (unsigned long long)c->max_run_timeout_ms);
+    if (req->max_output_bytes > c->max_run_output_bytes)
+        return sa_fail(err, SA_INVALID_REQUEST, "max_output_bytes is %u, at most %llu are allowed",
+                       req->max_output_bytes, (unsigned long long)c->max_run_output_bytes);
     return 0;
 }
 
-static int spawn(struct run *r, const struct spec_user *user, sa_error **err)
+static int admit(const struct processes *all, sa_error **err)
 {
+    if (all->draining)
+        return sa_fail(err, SA_DRAINING, "the service is about to stop");
+    if (all->n_runs >= all->config.max_runs)
+        return sa_fail(err, SA_TOO_MANY, "%zu commands run already", all->n_runs);
+    return 0;
+}
+
+static int hand_over(struct run *r, const struct spec_user *user, sa_error **err)
+{
+    const ProtobufCBinaryData *in = &r->req->stdin;
     const struct spec_mode mode = {
-        .user = user,
-        .retention = {SHIM_HEAD, SHIM_HEAD},
-        .journal_bytes = output_max(r),
-    };
-    if (make_files(r, err) < 0)
+        .keep = r->req->keep_descendants, .user = user, .journal_bytes = r->max_output};
+    if (!(r->runner = runners_take(r->all, on_end, r, err)))
         return -1;
-    cleanup_close int spec = spec_memfd(r->req->spec, &mode, err);
-    int fd = spec < 0 ? -1 : spawner_spawn(r->all->spawner, spec, r->files, err);
-    if (fd < 0)
+    ssize_t n = spec_write(runner_file(r->runner), r->req->spec, &mode, err);
+    if (n < 0)
         return -1;
-    link_open(&r->link, r->all->loop, fd);
+    if (in->len && pwrite(runner_file(r->runner), in->data, in->len, RUNNER_INPUT_AT) != (ssize_t)in->len)
+        return sa_fail(err, SA_SYSTEM_ERROR, "input of a command cannot be kept");
+    runner_run(r->runner, (size_t)n, in->len);
+    SA_FAULT("run.asked");
     return 0;
 }
 
 void run_start(struct processes *all, struct rpc_call *call, const RunProcessRequest *req,
                const struct spec_user *user)
 {
+    const struct config *c = &all->config;
     sa_error *err = NULL;
-    if (all->draining || all->n_runs >= all->max_runs) {
-        sa_fail(&err, all->draining ? SA_DRAINING : SA_TOO_MANY,
-                all->draining ? "the service is about to stop" : "%zu commands run already", all->max_runs);
+    if (admit(all, &err) < 0) {
         rpc_fail(call, err);
         return;
     }
     struct run *r = sa_calloc(1, sizeof *r);
-    *r = (struct run){.all = all, .call = rpc_call_ref(call), .req = req, .files = {-1, -1, -1}};
-    r->link = (struct link){.fd = -1, .on_status = on_status, .on_closed = on_closed, .user = r};
-    r->timer = sa_timer_new(all->loop, on_timer, r);
+    *r = (struct run){.all = all, .call = rpc_call_ref(call), .req = req, .at = &all->runs};
+    r->max_output = req->max_output_bytes ? req->max_output_bytes : c->max_run_output_bytes;
     r->started_ms = sa_now_ms();
-    r->until_ms = r->started_ms + (req->timeout_ms ? req->timeout_ms : RUN_TIMEOUT_MS);
-    r->next = all->runs;
-    r->at = &all->runs;
-    if (r->next)
+    r->until_ms = r->started_ms + (req->timeout_ms ? req->timeout_ms : config_run_timeout(c));
+    if ((r->next = all->runs))
         r->next->at = &r->next;
     all->runs = r;
     all->n_runs++;
-    if (spawn(r, user, &err) < 0)
+    if (hand_over(r, user, &err) < 0) {
         run_fail(r, err);
-    else
-        on_timer(r);
+        return;
+    }
+    rpc_on_cancel(call, on_cancel, r);
+    if (!sa_timer_active(all->runs_timer) || r->until_ms < all->runs_until_ms)
+        set_timer(all, r->until_ms);
 }
 
 void runs_fail(struct processes *all, const sa_error *err)

@@ -12,7 +12,7 @@
 #include "adapters/os/file.h"
 #include "adapters/os/mem.h"
 
-enum { CONTROL = 3, BACKLOG_MAX = 1024, FDS = 5 };
+enum { CONTROL = 3, BACKLOG_MAX = 1024, FDS = 2 };
 
 /* A request that the socket had no room for. */
 struct request {
@@ -176,20 +176,28 @@ static void send_request(struct spawner *s, const struct shim_spawn *m, const in
     flush(s);
 }
 
-int spawner_spawn(struct spawner *s, int spec, const int *stdio, sa_error **err)
+static int spawn(struct spawner *s, enum shim_spawn_type type, int file, sa_error **err)
 {
     int pair[2];
     if (s->waiting >= BACKLOG_MAX)
         return sa_fail(err, SA_TOO_MANY, "%d processes are about to be started already", BACKLOG_MAX);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         return sa_fail_errno(err, errno, "socket of a shim");
-    int fds[FDS] = {pair[1], spec};
-    if (stdio)
-        memcpy(fds + 2, stdio, 3 * sizeof *stdio);
-    struct shim_spawn m = {.magic = SHIM_SPAWN_MAGIC, .version = SHIM_VERSION, .type = SHIM_SPAWN};
-    send_request(s, &m, fds, stdio ? 5 : 2);
+    const int fds[FDS] = {pair[1], file};
+    struct shim_spawn m = {.magic = SHIM_SPAWN_MAGIC, .version = SHIM_VERSION, .type = type};
+    send_request(s, &m, fds, FDS);
     sa_close(pair[1]);
     return pair[0];
+}
+
+int spawner_spawn(struct spawner *s, int spec, sa_error **err)
+{
+    return spawn(s, SHIM_SPAWN, spec, err);
+}
+
+int spawner_spawn_runner(struct spawner *s, int file, sa_error **err)
+{
+    return spawn(s, SHIM_SPAWN_RUNNER, file, err);
 }
 
 void spawner_sweep(struct spawner *s, const struct shim_state *state,

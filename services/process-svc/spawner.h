@@ -16,10 +16,12 @@ struct spawner *spawner_new(struct sa_loop *loop, const char *program, const cha
                             void (*on_gone)(void *user), void *user, sa_error **err);
 void spawner_free(struct spawner *s); /* NULL is fine; the helper ends */
 
-/* Starts a shim for the spec (a memfd). stdio: three files for SHIM_FLAG_RUN, or NULL. Returns our end of the
- * connection, on which the shim sends its status: SHIM_RUNNING, SHIM_FAILED, or the connection ends. All
- * given descriptors stay the caller's. TOO_MANY when the helper is behind. */
-int spawner_spawn(struct spawner *s, int spec, const int *stdio, sa_error **err);
+/* Starts a shim for the spec (a memfd). Returns our end of the connection, on which the shim sends its
+ * status: SHIM_RUNNING, SHIM_FAILED, or the connection ends. The given descriptor stays the caller's.
+ * TOO_MANY when the helper is behind. */
+int spawner_spawn(struct spawner *s, int spec, sa_error **err);
+/* The same for a runner with this memory file (protocol.h, "runners"): requests may follow at once. */
+int spawner_spawn_runner(struct spawner *s, int file, sa_error **err);
 
 /* A shim is dead: ends its child and what descends from it; done(user, survivors) comes when all is gone, or
  * after three seconds. */

@@ -130,7 +130,8 @@ static void fill(struct sa_buf *b, const ProcessSpec *spec, const struct spec_mo
 {
     struct shim_spec h = {.magic = SHIM_SPEC_MAGIC, .version = SHIM_VERSION};
     const ProtobufCBinaryData root = {1, (uint8_t *)(uintptr_t) "/"};
-    h.flags = (mode->id ? 0 : SHIM_FLAG_RUN) | (mode->user->set ? SHIM_FLAG_SET_USER : 0);
+    h.flags = (mode->id ? 0 : SHIM_FLAG_RUN) | (mode->user->set ? SHIM_FLAG_SET_USER : 0) |
+              (mode->keep ? SHIM_FLAG_KEEP : 0);
     h.uid = mode->user->uid;
     h.gid = mode->user->gid;
     h.n_groups = mode->user->n_groups;
@@ -150,18 +151,25 @@ static void fill(struct sa_buf *b, const ProcessSpec *spec, const struct spec_mo
     memcpy(b->data, &h, sizeof h);
 }
 
-int spec_memfd(const ProcessSpec *spec, const struct spec_mode *mode, sa_error **err)
+ssize_t spec_write(int fd, const ProcessSpec *spec, const struct spec_mode *mode, sa_error **err)
 {
     cleanup_buf struct sa_buf b = {0};
-    cleanup_close int fd = memfd_create("spec", MFD_CLOEXEC);
     fill(&b, spec, mode);
-    ssize_t n = fd < 0 ? -1 : write(fd, b.data, b.len);
+    ssize_t n = pwrite(fd, b.data, b.len, 0);
     explicit_bzero(b.data, b.len); /* the environment may hold secrets */
     if (n < 0)
         return sa_fail_errno(err, errno, "memory file for the description of a process");
     if ((size_t)n != b.len)
         return sa_fail(err, SA_SYSTEM_ERROR, "the description of a process was written in part");
-    return steal_fd(&fd);
+    return n;
+}
+
+int spec_memfd(const ProcessSpec *spec, const struct spec_mode *mode, sa_error **err)
+{
+    cleanup_close int fd = memfd_create("spec", MFD_CLOEXEC);
+    if (fd < 0)
+        return sa_fail_errno(err, errno, "memory file for the description of a process");
+    return spec_write(fd, spec, mode, err) < 0 ? -1 : steal_fd(&fd);
 }
 
 /* ---- digest ---- */

@@ -7,7 +7,7 @@
 #include "sandboxagent/process/v1/process_service.rpc.h"
 #include "services/process-svc/shim/protocol.h"
 
-enum { SPEC_LABELS_MAX = 64, SPEC_LABEL_BYTES_MAX = 256, SPEC_JOURNAL_DEFAULT = 16 << 20 };
+enum { SPEC_LABELS_MAX = 64, SPEC_LABEL_BYTES_MAX = 256 };
 
 /* INVALID_REQUEST names the field and the limit. Never says a value of the environment. */
 int spec_check(const ProcessSpec *spec, sa_error **err);
@@ -25,12 +25,15 @@ int spec_user_find(const char *name, struct spec_user *ret, sa_error **err);
 
 /* How a shim is to run it. */
 struct spec_mode {
-    const char *id; /* NULL: SHIM_FLAG_RUN */
+    const char *id; /* NULL: by a runner */
+    bool keep;      /* SHIM_FLAG_KEEP */
     const struct spec_user *user;
     enum shim_retention retention[SHIM_STREAMS];
     uint64_t journal_bytes;
 };
-/* A memfd with the shim's spec, read from its start; spec must have passed spec_check. */
+/* Writes the shim's spec to the start of a memfd; its size, or -1. spec must have passed spec_check. */
+ssize_t spec_write(int fd, const ProcessSpec *spec, const struct spec_mode *mode, sa_error **err);
+/* A new memfd with it. */
 int spec_memfd(const ProcessSpec *spec, const struct spec_mode *mode, sa_error **err);
 
 /* Digest of everything in the spec, the order of labels aside. */

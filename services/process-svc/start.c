@@ -7,7 +7,7 @@
 #include "adapters/os/mem.h"
 #include "services/process-svc/processes.h"
 
-static ProcessRecord *record_new(const StartProcessRequest *req)
+static ProcessRecord *record_new(const struct config *c, const StartProcessRequest *req)
 {
     ProcessRecord r = PROCESS_RECORD__INIT;
     const ProcessSpec *spec = req->spec;
@@ -19,7 +19,7 @@ static ProcessRecord *record_new(const StartProcessRequest *req)
     r.cwd = spec->cwd;
     r.user = spec->user;
     r.stdout_retention = (uint32_t)spec->stdout_retention;
-    r.journal_bytes = spec->journal_bytes ? spec->journal_bytes : SPEC_JOURNAL_DEFAULT;
+    r.journal_bytes = spec->journal_bytes ? spec->journal_bytes : c->default_journal_bytes;
     r.n_labels = spec->n_labels;
     r.labels = sa_arena_alloc(a, (spec->n_labels + 1) * sizeof *r.labels);
     for (size_t i = 0; i < spec->n_labels; i++) {
@@ -109,7 +109,7 @@ static void intended(void *user, const sa_error *err)
         .journal_bytes = p->record->journal_bytes,
     };
     cleanup_close int spec = spec_memfd(p->spec, &mode, &p->failure);
-    int fd = spec < 0 ? -1 : spawner_spawn(all->spawner, spec, NULL, &p->failure);
+    int fd = spec < 0 ? -1 : spawner_spawn(all->spawner, spec, &p->failure);
     if (fd < 0)
         process_forget(p);
     else
@@ -189,13 +189,13 @@ void processes_start(struct processes *all, struct rpc_call *call, const StartPr
     int r = *req->request_id ? answer_repetition(all, call, req->request_id, digest, &err) : 0;
     if (r == 0 && all->draining)
         r = sa_fail(&err, SA_DRAINING, "the service is about to stop");
-    if (r == 0 && all->live >= all->max)
-        r = sa_fail(&err, SA_TOO_MANY, "%zu processes run already", all->max);
+    if (r == 0 && all->live >= all->config.max_processes)
+        r = sa_fail(&err, SA_TOO_MANY, "%zu processes run already", all->live);
     if (r < 0)
         rpc_fail(call, err);
     if (r != 0)
         return;
-    struct process *p = process_new(all, sa_id_new(), record_new(req), PROCESS_STARTING);
+    struct process *p = process_new(all, sa_id_new(), record_new(&all->config, req), PROCESS_STARTING);
     memcpy(p->digest, digest, sizeof digest);
     p->user = *user;
     p->spec = req->spec;

@@ -8,6 +8,7 @@
 
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
+#include "services/process-svc/kept.h"
 #include "services/process-svc/processes.h"
 
 enum { GRACE_MS = 2000, KILL_MS = 3000 };
@@ -67,6 +68,7 @@ static size_t rung(struct ending *e, uint32_t signum, uint64_t ms)
 void processes_end_all(struct processes *all)
 {
     struct ending e = {0};
+    kept_terminate(all);
     for (size_t i = 0; i < PROCESS_BUCKETS; i++)
         for (struct process *p = all->buckets[i]; p; p = p->next)
             if (link_is_open(&p->link)) {
@@ -77,6 +79,7 @@ void processes_end_all(struct processes *all)
     size_t total = e.n, left = rung(&e, SIGTERM, GRACE_MS);
     if (left)
         left = rung(&e, SIGKILL, KILL_MS);
+    left += kept_wait(all, GRACE_MS + KILL_MS);
     sa_log(left ? SA_LOG_WARN : SA_LOG_INFO, "process.stopped", "processes=%zu left=%zu", total, left);
     free(e.fds);
 }

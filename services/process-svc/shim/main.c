@@ -8,6 +8,7 @@
  *   child.c      vfork and exec; walking and signalling what descends
  *   journal.c    output: append-only files with a bounded kept range
  *   input.c      input at an offset, spooled while the child does not read
+ *   runner.c     commands of RunProcess, one after the other, without a directory
  *   protocol.c   what is said on sockets and left on disk, checked before it is believed
  * sweep        a shim was killed: its descendants are ended. They came to us, the nearest subreaper */
 #include <errno.h>
@@ -27,9 +28,10 @@
 
 #include "services/process-svc/shim/child.h"
 #include "services/process-svc/shim/protocol.h"
+#include "services/process-svc/shim/runner.h"
 #include "services/process-svc/shim/shim.h"
 
-enum { CONTROL = 3, FDS_MAX = 5, SWEEP_MS = 3000, LOOK_AGAIN_MS = 20 };
+enum { CONTROL = 3, FDS_MAX = 2, SWEEP_MS = 3000, LOOK_AGAIN_MS = 20 };
 
 static int children = -1; /* signalfd of SIGCHLD */
 
@@ -71,16 +73,16 @@ static void set_arguments(char **argv, const char *text)
     strncpy(argv[0], text, n);
 }
 
-static void spawn(const int fds[FDS_MAX], char **argv)
+static void spawn(uint32_t type, const int fds[FDS_MAX], char **argv)
 {
-    struct shim_descriptors d = {fds[0], fds[1], {fds[2], fds[3], fds[4]}};
+    const struct shim_descriptors d = {fds[0], fds[1]};
     struct shim_status failed = {.magic = SHIM_STATUS_MAGIC, .version = SHIM_VERSION, .phase = SHIM_FAILED};
     pid_t pid = d.connection < 0 || d.spec < 0 ? -1 : fork();
     if (pid == 0) {
         close(CONTROL);
         close(children);
         set_arguments(argv, "shim");
-        _exit(shim_run(&d));
+        _exit(type == SHIM_SPAWN ? shim_run(&d) : runner_run(fds[0], fds[1]));
     }
     if (pid < 0 && d.connection >= 0) {
         failed.failed_stage = SHIM_STAGE_SHIM;
@@ -209,9 +211,9 @@ int main(int argc, char **argv)
             return 0; /* the service is gone; shims live on */
         if (!shim_check_spawn(&request, (size_t)n, &request))
             return 1;
-        if (request.type == SHIM_SPAWN)
-            spawn(fds, argv);
-        else
+        if (request.type == SHIM_SWEEP)
             sweep(&request);
+        else
+            spawn(request.type, fds, argv);
     }
 }

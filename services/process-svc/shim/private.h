@@ -23,7 +23,6 @@ struct stream {
 };
 
 struct shim {
-    bool run; /* SHIM_FLAG_RUN */
     int epoll, connection, listener, children, state_fd, exit_fd;
     uint32_t connection_events, input_events;
     pid_t child;

@@ -63,7 +63,7 @@ bool shim_check_spawn(const void *data, size_t n, struct shim_spawn *ret)
 {
     struct shim_spawn s;
     if (n != sizeof s || !take(data, n, &s, sizeof s, SHIM_SPAWN_MAGIC) || s.type < SHIM_SPAWN ||
-        s.type > SHIM_SWEEP)
+        s.type > SHIM_SPAWN_RUNNER)
         return false;
     *ret = s;
     return true;
@@ -72,13 +72,16 @@ bool shim_check_spawn(const void *data, size_t n, struct shim_spawn *ret)
 bool shim_check_request(const void *data, size_t n, struct shim_request *ret)
 {
     struct shim_request r;
-    if (!take(data, n, &r, sizeof r, SHIM_REQUEST_MAGIC) || r.type < SHIM_STATUS || r.type > SHIM_RELEASE ||
+    if (!take(data, n, &r, sizeof r, SHIM_REQUEST_MAGIC) || r.type < SHIM_STATUS ||
+        (r.type > SHIM_RELEASE && r.type != SHIM_RUN) ||
         n - sizeof r > (r.type == SHIM_INPUT ? SHIM_INPUT_CHUNK_MAX : 0))
         return false;
     if (r.type == SHIM_ACK && r.stream >= SHIM_STREAMS)
         return false;
     if (r.type == SHIM_SIGNAL &&
         (r.value < 1 || r.value > 64 || r.scope < SHIM_SCOPE_PROCESS || r.scope > SHIM_SCOPE_TREE))
+        return false;
+    if (r.type == SHIM_RUN && (r.value < sizeof(struct shim_spec) || r.offset > RUNNER_INPUT_MAX))
         return false;
     *ret = r;
     return true;

@@ -48,8 +48,9 @@ enum shim_retention {
 };
 
 enum {
-    SHIM_FLAG_RUN = 1, /* no directory: ends its tree when the child or the connection ends */
+    SHIM_FLAG_RUN = 1, /* for a runner: there is no id */
     SHIM_FLAG_SET_USER = 2,
+    SHIM_FLAG_KEEP = 4, /* for a runner: leave alone what the command has started */
 };
 
 struct shim_spec {
@@ -78,11 +79,13 @@ bool shim_check_spec(const void *data, size_t n, struct shim_spec_parts *ret_par
 #define SHIM_SPAWN_MAGIC 0x6e707353u /* "Sspn" */
 
 enum shim_spawn_type {
-    /* With descriptors: the shim's end of its first connection, the spec; for SHIM_FLAG_RUN also standard
-     * input, output and error as files. No answer: the connection gives a status or ends. */
+    /* With descriptors: the shim's end of its first connection, the spec. No answer: the connection gives a
+     * status or ends. */
     SHIM_SPAWN = 1,
     /* A shim died without an exit record: end what it left behind. Answered with the same message. */
     SHIM_SWEEP = 2,
+    /* With descriptors: the runner's end of its connection, the memory file. No answer, as above. */
+    SHIM_SPAWN_RUNNER = 3,
 };
 
 struct shim_spawn {
@@ -104,6 +107,7 @@ enum shim_request_type {
     SHIM_ACK = 3,     /* stream, offset: what comes before is no longer needed. Not answered */
     SHIM_SIGNAL = 4,  /* value: signal, scope */
     SHIM_RELEASE = 5, /* the exit record was taken: end when no descendant is left. Not answered */
+    SHIM_RUN = 16,    /* to a runner: value: bytes of the spec, offset: bytes of input */
 };
 
 enum shim_scope { SHIM_SCOPE_PROCESS = 1, SHIM_SCOPE_GROUP = 2, SHIM_SCOPE_TREE = 3 };
@@ -118,6 +122,26 @@ struct shim_request {
 };
 /* The header of a message; what follows it is input. */
 bool shim_check_request(const void *data, size_t n, struct shim_request *ret);
+
+/* ---- runners ----
+ *
+ * A runner tells SHIM_STARTING once, then runs one command for each SHIM_RUN and answers with SHIM_FAILED or
+ * SHIM_EXITED. Nothing of the command is left then, unless SHIM_FLAG_KEEP was set and `descendants` is told:
+ * then the connection ends and the runner with the last of them. SHIM_SIGNAL with SIGKILL ends the command;
+ * it has no answer of its own. The spec, the input and the heads of the output are in the runner's memory
+ * file, each in a part of its own; process-svc empties it. */
+enum {
+    RUNNER_SPEC_AT = 0,
+    RUNNER_INPUT_AT = 4 << 20,
+    RUNNER_OUTPUT_AT = 8 << 20, /* then standard error, RUNNER_PART behind */
+    RUNNER_PART = 4 << 20,
+    RUNNER_INPUT_MAX = 1 << 20,
+    RUNNER_OUTPUT_MAX = 1 << 20,
+};
+
+/* A runner with SHIM_FLAG_KEEP has this file, a struct shim_state, beside the directories of the shims, named
+ * by its pid, from before the command starts until nothing is left of it. */
+#define SHIM_KEPT_PREFIX "kept."
 
 /* ---- the exit record ---- */
 

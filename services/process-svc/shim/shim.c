@@ -100,11 +100,6 @@ static void connection_lost(struct shim *s)
 {
     drop(s, &s->connection, true);
     s->answer = false;
-    if (s->run) {
-        s->killing = s->released = true;
-        descendants_signal(SIGKILL, 0, 0);
-        s->retry_ns = now_ns() + RETRY_NS;
-    }
 }
 
 static void watch_connection(struct shim *s, uint32_t events)
@@ -263,16 +258,11 @@ static void write_exit(struct shim *s)
     }
     e->stdin_next = s->input.next;
     shim_seal_exit(e);
-    if (!s->run &&
-        (pwrite(s->exit_fd, e, sizeof *e, 0) != (ssize_t)sizeof *e || rename("exit.new", "exit") < 0))
+    if (pwrite(s->exit_fd, e, sizeof *e, 0) != (ssize_t)sizeof *e || rename("exit.new", "exit") < 0)
         s->status.journal_errno = (uint32_t)errno; /* it is told all the same, and kept while we live */
     s->status.phase = SHIM_EXITED;
     s->changed = true;
     s->deleted_ns = now_ns() + DELETED_NS;
-    if (s->run) {
-        s->killing = true;
-        descendants_signal(SIGKILL, 0, 0);
-    }
 }
 
 static void child_ended(struct shim *s, int wstatus)
@@ -454,7 +444,7 @@ static void on_time(struct shim *s, uint64_t now)
     if (s->deleted_ns && now >= s->deleted_ns) {
         struct stat st;
         s->deleted_ns = s->released ? 0 : now + DELETED_NS;
-        s->released |= !s->run && stat(".", &st) == 0 && st.st_nlink == 0;
+        s->released |= stat(".", &st) == 0 && st.st_nlink == 0;
     }
 }
 
@@ -493,11 +483,10 @@ static void watch_input(struct shim *s)
         shim_poll(s, in->pipe, INPUT, s->input_events = want, EPOLL_CTL_MOD);
 }
 
-/* A run's end is told by its last status; its connection then ends with us. */
 static bool is_over(const struct shim *s)
 {
     bool told = s->connection < 0 || !(s->answer || s->changed);
-    return s->status.phase == SHIM_EXITED && s->finished && told && (s->released || s->run);
+    return s->status.phase == SHIM_EXITED && s->finished && told && s->released;
 }
 
 static void loop(struct shim *s)
@@ -559,7 +548,6 @@ int shim_run(const struct shim_descriptors *d)
         return fail(&s, errno);
     running(&s);
     loop(&s);
-    if (!s.run)
-        unlink("sock"); /* so that nobody looks for us */
+    unlink("sock"); /* so that nobody looks for us */
     return 0;
 }

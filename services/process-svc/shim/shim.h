@@ -5,7 +5,6 @@
 struct shim_descriptors {
     int connection; /* SEQPACKET to the one who asked */
     int spec;       /* memfd */
-    int stdio[3];   /* SHIM_FLAG_RUN: files for input, output and error; else -1 */
 };
 
 /* Becomes the shim; the working directory is the one that holds the processes' directories. Single-threaded

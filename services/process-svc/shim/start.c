@@ -60,14 +60,6 @@ static int make_directory(struct shim *s, const struct shim_spec *spec)
     return s->listener < 0 ? -1 : 0;
 }
 
-static int use_files(struct shim *s, const struct shim_spec *spec, const int stdio[3])
-{
-    for (int i = 0; i < SHIM_STREAMS; i++)
-        journal_init(&s->stream[i].journal, stdio[i + 1], -1, (enum shim_retention)spec->retention[i],
-                     spec->journal_bytes);
-    return 0;
-}
-
 static bool asker_is_there(const struct shim *s)
 {
     struct pollfd p = {.fd = s->connection};
@@ -75,8 +67,7 @@ static bool asker_is_there(const struct shim *s)
 }
 
 /* Makes the pipes and starts the child; keeps our ends. */
-static int start_child(struct shim *s, const struct shim_spec *spec, const struct shim_spec_parts *parts,
-                       int stdin_file)
+static int start_child(struct shim *s, const struct shim_spec *spec, const struct shim_spec_parts *parts)
 {
     int pipes[3][2], stdio[3];
     for (int i = 0; i < 3; i++) {
@@ -88,10 +79,7 @@ static int start_child(struct shim *s, const struct shim_spec *spec, const struc
         if ((spec->flags & SHIM_FLAG_SET_USER) && fchown(theirs, spec->uid, spec->gid) < 0)
             return -1;
     }
-    struct stat input = {0};
-    if (stdin_file >= 0 && fstat(stdin_file, &input) < 0)
-        return -1;
-    input_init(&s->input, pipes[0][1], stdin_file, (uint64_t)input.st_size, stdin_file >= 0);
+    input_init(&s->input, pipes[0][1], -1, 0, 0);
     s->stream[SHIM_STDOUT].pipe = pipes[1][0];
     s->stream[SHIM_STDERR].pipe = pipes[2][0];
     s->child = child_start(spec, parts, stdio, &s->status.failed_stage, &s->status.failed_errno);
@@ -105,11 +93,11 @@ static int start_child(struct shim *s, const struct shim_spec *spec, const struc
 static void set_title(const struct shim_spec *spec)
 {
     char name[16];
-    snprintf(name, sizeof name, "shim %.10s", spec->id[0] ? spec->id + SHIM_ID_TEXT - 10 : "run");
+    snprintf(name, sizeof name, "shim %.10s", spec->id + SHIM_ID_TEXT - 10);
     prctl(PR_SET_NAME, name);
 }
 
-static int prepare(struct shim *s, const struct shim_spec *spec, const struct shim_descriptors *d)
+static int prepare(struct shim *s, const struct shim_spec *spec)
 {
     sigset_t set;
     sigemptyset(&set);
@@ -126,7 +114,7 @@ static int prepare(struct shim *s, const struct shim_spec *spec, const struct sh
     s->status.shim_pid = s->state.shim_pid = (uint32_t)getpid();
     s->status.shim_start = s->state.shim_start = shim_process_start(getpid(), NULL, NULL, NULL);
     shim_boot_id(s->state.boot_id);
-    return s->run ? use_files(s, spec, d->stdio) : make_directory(s, spec);
+    return make_directory(s, spec);
 }
 
 /* Maps the spec and checks it; NULL with errno. */
@@ -157,14 +145,13 @@ int shim_start(struct shim *s, const struct shim_descriptors *d)
     const struct shim_spec *spec = map_spec(d->spec, &parts);
     if (!spec)
         return -1;
-    s->run = spec->flags & SHIM_FLAG_RUN;
-    int r = prepare(s, spec, d);
+    int r = prepare(s, spec);
     if (r == 0 && !asker_is_there(s)) {
         errno = ECONNRESET;
         r = -1;
     }
     if (r == 0)
-        r = start_child(s, spec, &parts, d->stdio[0]);
+        r = start_child(s, spec, &parts);
     int saved = errno;
     munmap((void *)(uintptr_t)spec, spec->size);
     close(d->spec);
