@@ -13,6 +13,12 @@
 
 enum { ERROR_TEXT_MAX = 1024 }; /* it travels in trailers, twice, and peers limit those to 8 KiB */
 
+void rpc_no_server_deadline(struct rpc_call *call)
+{
+    if (call->expiry)
+        server_cancel_expiry(call->server, call);
+}
+
 static void on_closed(struct rpc_tag *tag, bool ok);
 static void on_read(struct rpc_tag *tag, bool ok);
 static void on_written(struct rpc_tag *tag, bool ok);

@@ -162,6 +162,24 @@ static void call_without_a_deadline_gets_the_servers(void **state)
     release();
 }
 
+static void call_that_keeps_time_itself_gets_none(void **state)
+{
+    (void)state;
+    uint64_t held = counter_get(&echo.held), cancelled = counter_get(&echo.cancelled);
+    EchoOnceRequest req = request("hold long"), other = request("hold");
+    cleanup_error sa_error *err = NULL;
+    ProtobufCMessage *res = NULL;
+    struct rpc_stream *s = rpc_gen_begin(f.channel, &echo_service.methods[0], &req.base, NULL);
+    assert_true(counter_wait(&echo.held, held + 1));
+    struct rpc_stream *later = rpc_gen_begin(f.channel, &echo_service.methods[0], &other.base, NULL);
+    assert_true(counter_wait(&echo.cancelled, cancelled + 1)); /* the later one's time is over */
+    release();
+    assert_int_equal(rpc_gen_next(s, &res, &err), 1);
+    rpc_message_free(res);
+    rpc_stream_free(s);
+    rpc_stream_free(later);
+}
+
 struct outcome {
     struct counter calls;
     char reason[48];
@@ -472,6 +490,7 @@ int main(void)
         cmocka_unit_test(deadline_ends_the_call_on_both_sides),
         cmocka_unit_test(server_caps_the_deadline),
         cmocka_unit_test(call_without_a_deadline_gets_the_servers),
+        cmocka_unit_test(call_that_keeps_time_itself_gets_none),
         cmocka_unit_test(cancel_reaches_the_server_and_is_told_once),
         cmocka_unit_test(abandoned_call_is_silent),
         cmocka_unit_test(freed_channel_cancels_its_calls),

@@ -35,7 +35,9 @@ static void echo_once(void *api, struct rpc_call *call, const EchoOnceRequest *r
 {
     struct echo *e = api;
     EchoOnceResponse res = ECHO_ONCE_RESPONSE__INIT;
-    if (!strcmp(req->text, "hold")) {
+    if (!strcmp(req->text, "hold") || !strcmp(req->text, "hold long")) {
+        if (req->text[4])
+            rpc_no_server_deadline(call);
         hold(e, call);
         return;
     }

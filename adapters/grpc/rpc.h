@@ -165,6 +165,9 @@ void rpc_call_unref(struct rpc_call *call); /* NULL is fine */
 /* For unary calls that answer later: fn runs once when the peer cancels or the deadline passes before an
  * answer, as on_cancel of a stream does. Replaces the fn set before. */
 void rpc_on_cancel(struct rpc_call *call, void (*fn)(void *user, struct rpc_call *call), void *user);
+/* For a unary call that ends by itself in bounded time: no deadline of the server's own is set for it (see
+ * rpc_server_options). The caller's deadline counts as ever. */
+void rpc_no_server_deadline(struct rpc_call *call);
 /* Value of a metadata key, NULL when absent; "-bin" keys are raw bytes. Lives as long as the call. */
 const char *rpc_metadata(struct rpc_call *call, const char *key, size_t *ret_len);
 void rpc_set_trailer(struct rpc_call *call, const char *key, const char *value);

@@ -224,6 +224,7 @@ void run_start(struct processes *all, struct rpc_call *call, const RunProcessReq
         return;
     }
     rpc_on_cancel(call, on_cancel, r);
+    rpc_no_server_deadline(call); /* the timeout may be longer */
     if (!sa_timer_active(all->runs_timer) || r->until_ms < all->runs_until_ms)
         set_timer(all, r->until_ms);
 }

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "adapters/os/log.h"
@@ -183,10 +184,20 @@ void runners_close(struct processes *all)
     all->runners = NULL;
 }
 
+/* It may have, without that the loop has come to see it. */
+static bool has_died(const struct runner *r)
+{
+    char c;
+    ssize_t n = recv(r->link.fd, &c, sizeof c, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN);
+}
+
 struct runner *runners_take(struct processes *all, void (*on_end)(void *user, const struct shim_status *s),
                             void *user, sa_error **err)
 {
     struct runners *pool = all->runners;
+    while (pool->top && has_died(pool->top))
+        on_closed(pool->top);
     struct runner *r = pool->top;
     if (r)
         leave_idle(r);

@@ -213,6 +213,12 @@ int spec_fail(sa_error **err, const ProcessSpec *spec, uint32_t stage, int errnu
     else if (stage == SHIM_STAGE_EXEC && errnum == ENOEXEC)
         sa_fail(err, SA_EXEC_FAILED, "cannot run `%s`: it is neither a program nor a script with #!",
                 program);
+    else if (stage == SHIM_STAGE_EXEC && errnum == E2BIG)
+        sa_fail(
+            err, SA_EXEC_FAILED,
+            "cannot run `%s`: the kernel does not take so many arguments and so large an environment (one "
+            "string has at most 128 KiB)",
+            program);
     else if (stage == SHIM_STAGE_EXEC)
         sa_fail(err, SA_EXEC_FAILED, "cannot run `%s`: %s", program, strerror(errnum));
     else if (stage == SHIM_STAGE_CWD)

@@ -48,16 +48,32 @@ struct start {
     volatile uint32_t stage, error;
 };
 
-static void default_signals(void)
+static const int ignored[] = {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+enum { IGNORED = sizeof ignored / sizeof *ignored, SIGNALS = 64 };
+
+/* As the kernel takes it: the C library refuses the signals it uses itself, which whoever started us may have
+ * ignored. */
+static void set_handler(int signum, void (*handler)(int))
 {
-    /* As the kernel takes it: the C library refuses the signals it uses itself, which may be ignored by now.
-     */
     struct {
         void (*handler)(int);
         unsigned long words[4];
-    } def = {.handler = SIG_DFL};
-    for (int i = 1; i <= 64; i++)
-        syscall(SYS_rt_sigaction, i, &def, NULL, 8);
+    } action = {.handler = handler};
+    syscall(SYS_rt_sigaction, signum, &action, NULL, 8);
+}
+
+void child_prepare_signals(void)
+{
+    for (int i = 1; i <= SIGNALS; i++)
+        set_handler(i, SIG_DFL);
+    for (int i = 0; i < IGNORED; i++)
+        set_handler(ignored[i], SIG_IGN);
+}
+
+static void default_signals(void)
+{
+    for (int i = 0; i < IGNORED; i++)
+        set_handler(ignored[i], SIG_DFL);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -90,12 +106,24 @@ static int place_stdio(const int from[3])
     return 0;
 }
 
+static void try_exec(const char *file, struct start *s)
+{
+    struct stat st;
+    execve(file, s->argv, s->envp);
+    if (errno != EACCES)
+        return;
+    if (stat(file, &st) == 0 && S_ISDIR(st.st_mode))
+        errno = EISDIR; /* says more */
+    else
+        errno = EACCES;
+}
+
 /* As execvpe, but with the PATH of the new environment, and without running text files by a shell. */
 static void exec_search(struct start *s)
 {
     const char *name = s->argv[0];
     if (strchr(name, '/')) {
-        execve(name, s->argv, s->envp);
+        try_exec(name, s);
         return;
     }
     char file[PATH_MAX];

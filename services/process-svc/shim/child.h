@@ -6,6 +6,10 @@
 
 #include "services/process-svc/shim/protocol.h"
 
+/* Once per program, before child_start: all signals do what they do by default, but those that would end us
+ * are ignored. So child_start has few to set back. */
+void child_prepare_signals(void);
+
 /* Starts the command of a checked spec with stdio[0..2] as its standard descriptors, in its own session and
  * group, with default signals and no other descriptor; it dies with the calling thread. Returns the pid once
  * exec has succeeded; -1 with *ret_stage (enum shim_stage) and *ret_errno. */

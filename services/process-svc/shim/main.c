@@ -180,9 +180,7 @@ static int prepare(const char *directory)
     close(null);
     setsid();
     sigprocmask(SIG_SETMASK, &set, NULL);
-    static const int ignored[] = {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
-        signal(ignored[i], SIG_IGN);
+    child_prepare_signals();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     fcntl(CONTROL, F_SETFD, FD_CLOEXEC);
     children = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -90,6 +90,38 @@ static void delete_once(struct svc *s, const char *id, int *deaths)
     rpc_message_free(res);
 }
 
+static void run_it(struct svc *s, int *deaths)
+{
+    RunProcessRequest req = RUN_PROCESS_REQUEST__INIT;
+    RunProcessResponse *res = NULL;
+    struct spec *spec = shell("echo ran; sleep 1000 & exit 5");
+    sa_error *err = NULL;
+    req.spec = &spec->message;
+    do
+        res = run_process_wait(s->channel, &req, NULL, &err);
+    while (!answered(s, res, &err, deaths));
+    assert_int_equal(res->exit->exit_code, 5);
+    assert_int_equal(res->stdout.len, 4);
+    rpc_message_free(res);
+    free(spec);
+}
+
+static void configure(struct svc *s, int *deaths)
+{
+    SetConfigRequest req = SET_CONFIG_REQUEST__INIT;
+    SetConfigResponse *res = NULL;
+    ProcessConfig config = PROCESS_CONFIG__INIT;
+    sa_error *err = NULL;
+    config._max_runs_case = PROCESS_CONFIG___MAX_RUNS_MAX_RUNS;
+    config.max_runs = 3;
+    req.config = &config;
+    do
+        res = set_config_wait(s->channel, &req, NULL, &err);
+    while (!answered(s, res, &err, deaths));
+    assert_int_equal(res->config->max_runs, 3);
+    rpc_message_free(res);
+}
+
 static bool no_directory(void *user)
 {
     return access(user, F_OK) != 0;
@@ -103,6 +135,8 @@ static void die_at(const char *point)
     cleanup_free char *file = sa_format("%s/pid", s.dir);
     cleanup_free char *command = sa_format("echo $$ >>%s; echo hello; exit 4", file);
     svc_again(&s, NULL);
+    configure(&s, &deaths);
+    run_it(&s, &deaths);
     start_it(&s, command, id, &deaths);
     await_it(&s, id, &deaths);
     assert_string_equal(output_of(&s, id, OUTPUT_STREAM_STDOUT, 0), "hello\n");

@@ -149,9 +149,41 @@ static void times(struct svc *s)
     print_times("a line through cat and back", echoed, ROUNDS);
 }
 
-static int runs_left, runs_running;
+/* ---- `true`, over and over: bare, and by RunProcess ---- */
+
+enum { RUNS = 3000 };
+
+static int runs_left, runs_running, runs_at_once;
 static struct svc *runs_svc;
 static struct spec *runs_spec;
+
+static double per_second(uint64_t start_ns)
+{
+    return RUNS / ((double)(sa_now_ns() - start_ns) / 1e9);
+}
+
+/* posix_spawn and wait, with standard output in a pipe that is read to its end, as RunProcess has it. */
+static double bare_runs(int at_once)
+{
+    int outs[CONCURRENT], running = 0;
+    pid_t pids[CONCURRENT];
+    uint64_t start_ns = sa_now_ns();
+    for (int left = RUNS; left || running;) {
+        for (; left && running < at_once; left--, running++)
+            pids[running] = bare_start(WORDS("true"), &outs[running]);
+        pid_t pid = waitpid(-1, NULL, 0);
+        for (int i = 0; i < running; i++) {
+            char c;
+            if (pids[i] != pid)
+                continue;
+            assert_int_equal(read(outs[i], &c, 1), 0);
+            close(outs[i]);
+            pids[i] = pids[--running];
+            outs[i] = outs[running];
+        }
+    }
+    return per_second(start_ns);
+}
 
 static void run_next(void);
 
@@ -168,7 +200,7 @@ static void run_next(void)
 {
     RunProcessRequest req = RUN_PROCESS_REQUEST__INIT;
     req.spec = &runs_spec->message;
-    for (; runs_left && runs_running < CONCURRENT; runs_left--, runs_running++)
+    for (; runs_left && runs_running < runs_at_once; runs_left--, runs_running++)
         run_process_call(runs_svc->channel, &req, NULL, run_done, NULL);
 }
 
@@ -181,21 +213,31 @@ static bool runs_over(void *user)
     return over;
 }
 
-static void concurrent_runs(struct svc *s)
+static double service_runs(struct svc *s, int at_once)
 {
-    enum { RUNS = 3000 };
     runs_svc = s;
     runs_spec = spec_new();
     runs_left = RUNS;
+    runs_at_once = at_once;
     spec_word(runs_spec, "true");
     uint64_t start_ns = sa_now_ns();
     sa_loop_lock(s->caller.loop);
     run_next();
     sa_loop_unlock(s->caller.loop);
     wait_until(runs_over, s->caller.loop, "all commands have run");
-    printf("%-44s %.0f per second\n", "RunProcess true, 16 at once",
-           RUNS / ((double)(sa_now_ns() - start_ns) / 1e9));
+    double rate = per_second(start_ns);
     free(runs_spec);
+    return rate;
+}
+
+static void compare_runs(struct svc *s)
+{
+    static const int at_once[] = {1, CONCURRENT};
+    for (int i = 0; i < 2; i++) {
+        double bare = bare_runs(at_once[i]), ran = service_runs(s, at_once[i]);
+        printf("true, %2d at once: bare spawn %.0f/s, RunProcess %.0f/s (%.2f of bare)\n", at_once[i], bare,
+               ran, ran / bare);
+    }
 }
 
 static uint64_t private_kib(int pid)
@@ -252,7 +294,7 @@ static void measure(void **state)
         struct svc s = svc_start(WORDS("--durability", durability[i]));
         times(&s);
         if (i == 0) {
-            concurrent_runs(&s);
+            compare_runs(&s);
             memory(&s);
             double bare = bare_bulk();
             uint64_t got;

@@ -96,7 +96,7 @@ static void what_cannot_be_run_is_named(void **state)
     assert_string_equal(start_error(s, words(broken, NULL), ""), "EXEC_FAILED");
     assert_non_null(strstr(error_message, "or its interpreter does not exist"));
     assert_string_equal(start_error(s, words("/usr", NULL), ""), "EXEC_FAILED");
-    assert_non_null(strstr(error_message, "Permission denied"));
+    assert_string_equal(error_message, "cannot run `/usr`: Is a directory");
     struct spec *spec = words("true", NULL);
     spec->message.cwd = bytes_of("/no/such/directory");
     assert_string_equal(start_error(s, spec, ""), "EXEC_FAILED");
@@ -155,7 +155,7 @@ static void arguments_may_be_a_mebibyte_and_not_more(void **state)
     assert_non_null(strstr(error_message, "at most 1048576"));
     large[MIB / 2] = 0; /* allowed here, but more than the kernel takes in one argument */
     assert_string_equal(start_error(s, words("true", large), ""), "EXEC_FAILED");
-    assert_non_null(strstr(error_message, "Argument list too long"));
+    assert_non_null(strstr(error_message, "one string has at most 128 KiB"));
     free(piece);
     free(large);
 }
