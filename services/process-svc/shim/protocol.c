@@ -51,6 +51,8 @@ bool shim_check_spec(const void *data, size_t n, struct shim_spec_parts *ret_par
     if (!is_strings(parts.cwd, s.cwd_bytes, 1) || !is_strings(parts.argv, s.argv_bytes, s.argc) ||
         !is_strings(parts.env, s.env_bytes, s.envc))
         return false;
+    if ((s.flags & SHIM_FLAG_RUN) && s.journal_bytes > RUNNER_OUTPUT_MAX)
+        return false;
     /* The id becomes a file name. */
     if (strlen(s.id) != ((s.flags & SHIM_FLAG_RUN) ? 0 : SHIM_ID_TEXT) ||
         strspn(s.id, "0123456789abcdefghjkmnpqrstvwxyz") != strlen(s.id))

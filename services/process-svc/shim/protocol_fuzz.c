@@ -25,6 +25,8 @@ static void check_spec(const uint8_t *data, size_t size)
     if (shim_check_spec(copy, size, &parts)) {
         const struct shim_spec *s = (const void *)copy;
         const char *end = (const char *)copy + size;
+        if ((s->flags & SHIM_FLAG_RUN) && (s->journal_bytes > RUNNER_OUTPUT_MAX || s->id[0]))
+            abort();
         check_strings(parts.cwd, end, 1);
         check_strings(parts.argv, end, s->argc);
         check_strings(parts.env, end, s->envc);
@@ -45,6 +47,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (shim_check_spawn(data, size, &spawn) && size != sizeof spawn)
         abort();
     if (shim_check_request(data, size, &request) && size - sizeof request > SHIM_INPUT_CHUNK_MAX)
+        abort();
+    if (shim_check_request(data, size, &request) && request.type == SHIM_RUN &&
+        (request.offset > RUNNER_PART || request.value < sizeof(struct shim_spec)))
         abort();
     if (shim_check_status(data, size, &status) && status.first[0] > status.end[0])
         abort();

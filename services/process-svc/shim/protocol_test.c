@@ -43,6 +43,22 @@ static void a_spec_is_taken_apart(void **state)
     assert_int_equal(parts.groups[0], 0x01010101);
 }
 
+static void a_spec_for_a_runner_has_no_id_and_fits_into_its_file(void **state)
+{
+    (void)state;
+    _Alignas(8) uint8_t buf[512];
+    struct shim_spec *s = (void *)buf;
+    struct shim_spec_parts parts;
+    size_t n = make_spec(buf);
+    s->flags = SHIM_FLAG_RUN;
+    assert_false(shim_check_spec(buf, n, &parts));
+    memset(s->id, 0, sizeof s->id);
+    s->journal_bytes = RUNNER_OUTPUT_MAX;
+    assert_true(shim_check_spec(buf, n, &parts));
+    s->journal_bytes++;
+    assert_false(shim_check_spec(buf, n, &parts));
+}
+
 static void a_spec_that_does_not_hold_together_is_refused(void **state)
 {
     (void)state;
@@ -154,6 +170,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_spec_is_taken_apart),
+        cmocka_unit_test(a_spec_for_a_runner_has_no_id_and_fits_into_its_file),
         cmocka_unit_test(a_spec_that_does_not_hold_together_is_refused),
         cmocka_unit_test(requests_out_of_range_are_refused),
         cmocka_unit_test(an_exit_record_with_one_wrong_bit_is_no_exit_record),
