@@ -104,5 +104,7 @@ void wait_pid_gone(int pid);
 /* The pid that a child has written to this file, waiting for it. */
 int pid_in_file(const char *path);
 int parent_of(int pid);
+/* Memory that it shares with nobody. */
+unsigned private_kib(int pid);
 
 #endif

@@ -57,7 +57,7 @@ static double bare_bulk(void)
     return (double)BULK / MIB / ((double)(sa_now_ns() - start_ns) / 1e9);
 }
 
-static void bare_true(uint64_t *ns)
+static void bare_echo(uint64_t *ns)
 {
     for (int i = 0; i < ROUNDS; i++) {
         int out;
@@ -69,6 +69,16 @@ static void bare_true(uint64_t *ns)
         waitpid(pid, NULL, 0);
         close(out);
     }
+}
+
+static uint64_t bare_true(void)
+{
+    int out;
+    uint64_t start_ns = sa_now_ns();
+    pid_t pid = bare_start(WORDS("true"), &out);
+    waitpid(pid, NULL, 0);
+    close(out);
+    return sa_now_ns() - start_ns;
 }
 
 /* ---- through the service ---- */
@@ -111,8 +121,9 @@ static double capture(struct svc *s)
 
 static void times(struct svc *s)
 {
-    static uint64_t bare[ROUNDS], started[ROUNDS], output[ROUNDS], ran[ROUNDS], echoed[ROUNDS];
-    bare_true(bare);
+    static uint64_t bare[ROUNDS], waited[ROUNDS], started[ROUNDS], output[ROUNDS], ran[ROUNDS],
+        echoed[ROUNDS];
+    bare_echo(bare);
     for (int i = 0; i < ROUNDS; i++) {
         struct spec *spec = spec_new();
         spec_word(spec, "echo");
@@ -125,6 +136,7 @@ static void times(struct svc *s)
         output[i] = sa_now_ns() - start_ns;
         detach(&a);
         delete_it(s, id, true);
+        waited[i] = bare_true();
         spec = spec_new();
         spec_word(spec, "true");
         start_ns = sa_now_ns();
@@ -145,7 +157,9 @@ static void times(struct svc *s)
     print_times("bare: spawn to first output", bare, ROUNDS);
     print_times("StartProcess to its answer", started, ROUNDS);
     print_times("StartProcess + AttachProcess to first output", output, ROUNDS);
+    print_times("bare: spawn true, wait", waited, ROUNDS);
     print_times("RunProcess true", ran, ROUNDS);
+    printf("%-44s %.2f\n", "  of bare, p50", (double)ran[ROUNDS / 2] / (double)waited[ROUNDS / 2]);
     print_times("a line through cat and back", echoed, ROUNDS);
 }
 
@@ -240,15 +254,13 @@ static void compare_runs(struct svc *s)
     }
 }
 
-static uint64_t private_kib(int pid)
+/* The pid of the runner that takes the next command. */
+static int runner_of(struct svc *s)
 {
-    cleanup_free char *path = sa_format("/proc/%d/smaps_rollup", pid);
-    cleanup_buf struct sa_buf text = {0};
-    unsigned clean = 0, dirty = 0;
-    sa_read_file(path, 65536, &text, NULL);
-    sscanf(strstr(sa_buf_string(&text), "Private_Clean:"), "Private_Clean: %u", &clean);
-    sscanf(strstr(sa_buf_string(&text), "Private_Dirty:"), "Private_Dirty: %u", &dirty);
-    return clean + dirty;
+    char text[16] = "";
+    RunProcessResponse *r = run(s, shell("echo $PPID"), NULL);
+    memcpy(text, r->stdout.data, r->stdout.len < sizeof text ? r->stdout.len : 0);
+    return atoi(text);
 }
 
 static void memory(struct svc *s)
@@ -262,6 +274,7 @@ static void memory(struct svc *s)
         sum += private_kib(parent_of((int)get(s, ids[i])->pid));
     uint64_t after = private_kib(s->program.pid), alone = 0;
     int shim = parent_of((int)get(s, ids[0])->pid);
+    printf("%-44s %u KiB\n", "private memory of a warm runner", private_kib(runner_of(s)));
     printf("%-44s %llu KiB (100 running)\n", "private memory of a shim", (unsigned long long)sum / SHIMS);
     printf("%-44s %llu KiB, and %.1f KiB per process\n", "private memory of the service",
            (unsigned long long)service, (double)(after - service) / SHIMS);

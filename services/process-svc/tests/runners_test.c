@@ -38,17 +38,6 @@ static size_t kept_files(struct svc *s)
     return entries(path, "kept.");
 }
 
-static unsigned private_kib(int pid)
-{
-    cleanup_free char *path = sa_format("/proc/%d/smaps_rollup", pid);
-    cleanup_buf struct sa_buf text = {0};
-    unsigned clean = 0, dirty = 0;
-    assert_int_equal(sa_read_file(path, 65536, &text, NULL), 0);
-    sscanf(strstr(sa_buf_string(&text), "Private_Clean:"), "Private_Clean: %u", &clean);
-    sscanf(strstr(sa_buf_string(&text), "Private_Dirty:"), "Private_Dirty: %u", &dirty);
-    return clean + dirty;
-}
-
 static bool no_child(void *user)
 {
     (void)user;
