@@ -60,18 +60,13 @@ static void note(struct journal *j, uint64_t offset, uint64_t n, int64_t now_us,
 
 ssize_t journal_append(struct journal *j, const void *p, size_t n, int64_t now_us, uint64_t *arrival)
 {
-    size_t keep = n;
-    if (j->retention == SHIM_HEAD)
-        keep = j->end >= j->bound ? 0 : n < j->bound - j->end ? n : (size_t)(j->bound - j->end);
-    ssize_t r = keep ? write_at(j->fd, p, keep, j->end) : 0;
+    ssize_t r = write_at(j->fd, p, n, j->end);
     if (r < 0)
         return -1;
-    /* Only what is beyond the head is dropped; a short write is not. */
-    uint64_t taken = (size_t)r == keep ? n : (uint64_t)r;
-    if (taken && j->index_fd >= 0)
-        note(j, j->end, taken, now_us, arrival);
-    j->end += taken;
-    return (ssize_t)taken;
+    if (r > 0)
+        note(j, j->end, (uint64_t)r, now_us, arrival);
+    j->end += (uint64_t)r;
+    return r;
 }
 
 int journal_ack(struct journal *j, uint64_t offset)

@@ -11,7 +11,7 @@
 #include "services/process-svc/shim/protocol.h"
 
 struct journal {
-    int fd, index_fd; /* index_fd -1: no index */
+    int fd, index_fd;
     enum shim_retention retention;
     uint64_t bound;
     uint64_t end;                    /* of the stream: what was taken from the child */

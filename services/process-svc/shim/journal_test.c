@@ -105,21 +105,6 @@ static void an_acknowledged_journal_has_no_room_beyond_its_bound(void **state)
     close_journal(&j);
 }
 
-static void a_head_keeps_the_start_and_counts_the_rest(void **state)
-{
-    (void)state;
-    struct journal j = open_journal(SHIM_HEAD);
-    uint64_t arrival = 0;
-    append(&j, BOUND - 1, 0, &arrival);
-    append(&j, 100, 0, &arrival);
-    append(&j, 100000, 0, &arrival);
-    assert_int_equal(j.end, BOUND - 1 + 100 + 100000);
-    struct stat st;
-    fstat(j.fd, &st);
-    assert_int_equal(st.st_size, BOUND);
-    close_journal(&j);
-}
-
 static void the_index_tells_when_which_bytes_came_and_in_which_order(void **state)
 {
     (void)state;
@@ -278,7 +263,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_ring_keeps_the_newest_within_its_bound),
         cmocka_unit_test(an_acknowledged_journal_has_no_room_beyond_its_bound),
-        cmocka_unit_test(a_head_keeps_the_start_and_counts_the_rest),
         cmocka_unit_test(the_index_tells_when_which_bytes_came_and_in_which_order),
         cmocka_unit_test(a_journal_that_cannot_be_written_says_so_and_loses_nothing),
         cmocka_unit_test(input_is_taken_once_and_in_order),

@@ -38,7 +38,8 @@ bool shim_check_spec(const void *data, size_t n, struct shim_spec_parts *ret_par
     if (!take(data, n, &s, sizeof s, SHIM_SPEC_MAGIC) || s.size != n || s.n_groups > SHIM_GROUPS_MAX ||
         s.argc == 0 || s.cwd_bytes == 0 || s.cwd_bytes > SHIM_CWD_MAX || s.argv_bytes > SHIM_ARGV_MAX ||
         s.env_bytes > SHIM_ENV_MAX || s.journal_bytes == 0 || s.journal_bytes > SHIM_JOURNAL_MAX ||
-        s.retention[0] > SHIM_HEAD || s.retention[1] > SHIM_HEAD || !memchr(s.id, 0, sizeof s.id))
+        s.retention[0] > SHIM_ACKNOWLEDGED || s.retention[1] > SHIM_ACKNOWLEDGED ||
+        !memchr(s.id, 0, sizeof s.id))
         return false;
     size_t groups = s.n_groups * sizeof(uint32_t);
     if (n != sizeof s + groups + s.cwd_bytes + s.argv_bytes + s.env_bytes)

@@ -44,7 +44,6 @@ enum {
 enum shim_retention {
     SHIM_RING,         /* bounded: the oldest bytes go */
     SHIM_ACKNOWLEDGED, /* bounded: the child is blocked until bytes are acknowledged */
-    SHIM_HEAD,         /* bounded: what comes after is dropped, and counted */
 };
 
 enum {
