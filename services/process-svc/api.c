@@ -47,6 +47,7 @@ static void lookup_done(void *user)
     else
         run_start(l->all, l->call, l->run, &l->user);
     rpc_call_unref(l->call);
+    service_release(l->all->svc);
     free(l);
 }
 
@@ -55,6 +56,7 @@ static void look_up(struct processes *all, struct rpc_call *call, const char *na
 {
     struct lookup *l = sa_calloc(1, sizeof *l);
     *l = (struct lookup){.all = all, .call = rpc_call_ref(call), .name = name, .start = start, .run = run};
+    service_hold(all->svc);
     sa_work(all->loop, lookup_work, lookup_done, l);
 }
 

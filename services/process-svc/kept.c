@@ -46,9 +46,19 @@ static void on_ended(void *user, int fd, int events)
     forget(k);
 }
 
+static bool is_known(const struct processes *all, uint32_t pid)
+{
+    for (const struct kept *k = all->kept; k; k = k->next)
+        if (k->pid == pid)
+            return true;
+    return false;
+}
+
 void kept_add(struct processes *all, uint32_t pid, uint64_t start)
 {
     bool zombie;
+    if (is_known(all, pid))
+        return;
     int fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
     if (fd < 0 || shim_process_start((int)pid, NULL, NULL, &zombie) != start || zombie) {
         sa_close(fd);
@@ -98,6 +108,9 @@ void kept_each(const struct processes *all, void (*fn)(void *user, uint32_t pid,
 
 void kept_terminate(struct processes *all)
 {
+    sa_loop_lock(all->loop);
+    kept_recover(all); /* also those that came to be just when we gave up their command */
+    sa_loop_unlock(all->loop);
     for (struct kept *k = all->kept; k; k = k->next)
         syscall(SYS_pidfd_send_signal, k->fd, SIGTERM, NULL, 0);
 }

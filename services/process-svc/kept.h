@@ -15,10 +15,9 @@ void kept_add(struct processes *all, uint32_t pid, uint64_t start);
 void kept_recover(struct processes *all);
 /* For a census: calls fn for each; what descends from one of them are strays. */
 void kept_each(const struct processes *all, void (*fn)(void *user, uint32_t pid, uint64_t start), void *user);
-/* They end what they keep: TERM, KILL after two seconds. */
+/* At the end of the service, without the lock: they end what they keep (TERM, KILL after two seconds). */
 void kept_terminate(struct processes *all);
-/* Without the lock, when nothing else runs: waits until all have ended, at most so long. How many have not?
- */
+/* The same: waits until all have ended, at most so long. How many have not? */
 size_t kept_wait(struct processes *all, uint64_t ms);
 /* Forgets what is in memory. */
 void kept_fini(struct processes *all);

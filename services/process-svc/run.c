@@ -46,10 +46,16 @@ static void run_fail(struct run *r, sa_error *err)
     run_free(r);
 }
 
+/* The caller has left. A command that may keep something may just have ended, and then has: we must hear of
+ * it. */
 static void on_cancel(void *user, struct rpc_call *call)
 {
     struct run *r = user;
     (void)call;
+    if (r->req->keep_descendants) {
+        runner_kill(r->runner);
+        return;
+    }
     runner_end(r->runner);
     run_free(r);
 }

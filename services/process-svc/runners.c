@@ -3,6 +3,7 @@
 #include "services/process-svc/runners.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -229,11 +230,14 @@ void runner_kill(struct runner *r)
 
 void runner_return(struct runner *r)
 {
-    /* Also the file of one that ends: it is shared with a runner that keeps something. */
-    if (ftruncate(r->file, 0) < 0 || r->unfit)
-        runner_end(r);
-    else
+    if (!r->unfit && ftruncate(r->file, 0) == 0) {
         become_idle(r);
+        return;
+    }
+    /* A runner that keeps something goes on with the file, and needs no more than the spec of it. */
+    fallocate(r->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, RUNNER_INPUT_AT,
+              RUNNER_END - RUNNER_INPUT_AT);
+    runner_end(r);
 }
 
 bool runners_know(const struct processes *all, uint32_t pid)

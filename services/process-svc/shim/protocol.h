@@ -134,6 +134,7 @@ enum {
     RUNNER_INPUT_AT = 4 << 20,
     RUNNER_OUTPUT_AT = 8 << 20, /* then standard error, RUNNER_PART behind */
     RUNNER_PART = 4 << 20,
+    RUNNER_END = RUNNER_OUTPUT_AT + SHIM_STREAMS * RUNNER_PART,
     RUNNER_INPUT_MAX = 1 << 20,
     RUNNER_OUTPUT_MAX = 1 << 20,
 };

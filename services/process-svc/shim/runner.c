@@ -39,14 +39,17 @@ enum { CONNECTION, SIGNALS, INPUT, OUTPUT, POLLED = OUTPUT + SHIM_STREAMS };
 struct runner {
     struct pollfd fds[POLLED]; /* fd -1: closed */
     int file;
-    bool busy;        /* with a command, or with what it has left */
-    pid_t child;      /* the command; 0: it was reaped */
-    bool ended;       /* it has ended, which is not told yet */
-    bool keep;        /* leave alone what it has started */
-    bool kept;        /* that is so: nothing is to be told any more */
-    bool killing;     /* KILL to all that descends, until nothing is left */
-    bool leaving;     /* end with the last descendant */
-    uint64_t kill_ms; /* when TERM is followed by KILL; 0: it is not under way */
+    bool busy;                    /* with a command, or with what it has left */
+    pid_t child;                  /* the command; 0: it was reaped */
+    bool ended;                   /* it has ended, which is not told yet */
+    bool keep;                    /* leave alone what it has started */
+    bool kept;                    /* that is so: nothing is to be told any more */
+    bool killing;                 /* KILL to all that descends, until nothing is left */
+    bool leaving;                 /* end with the last descendant */
+    uint64_t kill_ms;             /* when TERM is followed by KILL; 0: it is not under way */
+    const struct shim_spec *spec; /* mapped; NULL: none */
+    struct shim_spec_parts parts;
+    size_t spec_bytes;
     uint64_t input_at, input_end;
     uint64_t bound; /* kept bytes of each stream */
     struct shim_status status;
@@ -149,6 +152,9 @@ static void clear(struct runner *r)
         drop(r, i);
     if (r->keep)
         remove_kept();
+    if (r->spec)
+        munmap((void *)(uintptr_t)r->spec, r->spec_bytes);
+    r->spec = NULL;
     memset(r->chunk, 0, r->used);
     r->used = 0;
     r->child = 0;
@@ -165,8 +171,9 @@ static int fail_stage(struct runner *r, int stage)
 }
 
 /* Standard descriptors of the command: theirs for it, the other ends for us. */
-static int make_pipes(struct runner *r, const struct shim_spec *spec, int theirs[3])
+static int make_pipes(struct runner *r, int theirs[3])
 {
+    const struct shim_spec *spec = r->spec;
     for (int i = 0; i < 3; i++) {
         int ends[2];
         if (i == 0 && !r->input_end) {
@@ -186,16 +193,16 @@ static int make_pipes(struct runner *r, const struct shim_spec *spec, int theirs
     return 0;
 }
 
-static int start_child(struct runner *r, const struct shim_spec *spec, const struct shim_spec_parts *parts)
+static int start_child(struct runner *r)
 {
     int theirs[3] = {-1, -1, -1};
-    r->keep = spec->flags & SHIM_FLAG_KEEP;
-    r->bound = spec->journal_bytes;
-    int made = r->keep && write_kept(r) < 0 ? -1 : make_pipes(r, spec, theirs);
+    r->keep = r->spec->flags & SHIM_FLAG_KEEP;
+    r->bound = r->spec->journal_bytes;
+    int made = r->keep && write_kept(r) < 0 ? -1 : make_pipes(r, theirs);
     if (made < 0)
         fail_stage(r, SHIM_STAGE_SHIM);
     else
-        r->child = child_start(spec, parts, theirs, &r->status.failed_stage, &r->status.failed_errno);
+        r->child = child_start(r->spec, &r->parts, theirs, &r->status.failed_stage, &r->status.failed_errno);
     for (int i = 0; i < 3; i++)
         if (theirs[i] >= 0)
             close(theirs[i]);
@@ -204,7 +211,6 @@ static int start_child(struct runner *r, const struct shim_spec *spec, const str
 
 static int start_command(struct runner *r, const struct shim_request *q)
 {
-    struct shim_spec_parts parts;
     struct stat st;
     size_t n = q->value;
     r->busy = true;
@@ -216,10 +222,12 @@ static int start_command(struct runner *r, const struct shim_request *q)
     void *p = mmap(NULL, n, PROT_READ, MAP_PRIVATE, r->file, RUNNER_SPEC_AT);
     if (p == MAP_FAILED)
         return fail_stage(r, SHIM_STAGE_SHIM);
+    r->spec = p;
+    r->spec_bytes = n;
+    if (shim_check_spec(p, n, &r->parts))
+        return start_child(r);
     errno = EINVAL;
-    int result = shim_check_spec(p, n, &parts) ? start_child(r, p, &parts) : fail_stage(r, SHIM_STAGE_SHIM);
-    munmap(p, n);
-    return result;
+    return fail_stage(r, SHIM_STAGE_SHIM);
 }
 
 /* ---- input and output ---- */

@@ -300,6 +300,24 @@ static void a_timeout_ends_also_what_was_to_be_kept(void **state)
     assert_int_equal(kept_files(s), 0);
 }
 
+static void a_caller_that_leaves_ends_also_what_was_to_be_kept(void **state)
+{
+    struct svc *s = *state;
+    cleanup_free char *file = sa_format("%s/pid", s->dir);
+    cleanup_free char *command =
+        sa_format("setsid sh -c 'echo $$ >%s; exec sleep 1000' & exec sleep 1000", file);
+    struct spec *spec = shell(command);
+    RunProcessRequest req = RUN_PROCESS_REQUEST__INIT;
+    struct rpc_call_options soon = {.deadline_ms = 500};
+    cleanup_error sa_error *err = NULL;
+    req.spec = &spec->message;
+    req.keep_descendants = true;
+    assert_null(run_process_wait(s->channel, &req, &soon, &err));
+    assert_int_equal(err->code, SA_CODE_DEADLINE_EXCEEDED);
+    free(spec);
+    wait_pid_gone(pid_in_file(file));
+}
+
 static void what_is_kept_outlives_a_killed_service_and_ends_with_one_that_stops(void **state)
 {
     (void)state;
@@ -362,6 +380,7 @@ int main(void)
         cmocka_unit_test(a_service_that_stops_ends_its_commands_and_says_so),
         TEST(what_a_command_starts_is_kept_if_asked),
         TEST(a_timeout_ends_also_what_was_to_be_kept),
+        TEST(a_caller_that_leaves_ends_also_what_was_to_be_kept),
         cmocka_unit_test(what_is_kept_outlives_a_killed_service_and_ends_with_one_that_stops),
         cmocka_unit_test(keep_children_keeps_it_over_a_stop),
         cmocka_unit_test(what_could_not_be_found_again_is_refused),
