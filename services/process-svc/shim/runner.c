@@ -163,6 +163,17 @@ static void clear(struct runner *r)
     fresh_status(r);
 }
 
+/* The command is over, and told to be so once nothing of it is left. */
+static void finish(struct runner *r, enum shim_phase phase)
+{
+    const struct shim_status told = r->status;
+    clear(r);
+    r->status = told;
+    if (r->fds[CONNECTION].fd >= 0)
+        tell(r, phase);
+    fresh_status(r);
+}
+
 static int fail_stage(struct runner *r, int stage)
 {
     r->status.failed_stage = (uint32_t)stage;
@@ -330,11 +341,8 @@ static void check_end(struct runner *r, bool none)
         tell_kept(r);
     } else if (!none && (r->ended || r->killing)) {
         kill_all(r); /* again: the children of one that has ended came to us */
-    } else if (none && r->ended && r->fds[CONNECTION].fd >= 0) {
-        tell(r, SHIM_EXITED);
-        clear(r);
-    } else if (none && r->busy) {
-        clear(r);
+    } else if (none && (r->ended || r->kept)) {
+        finish(r, SHIM_EXITED);
     }
 }
 
@@ -356,13 +364,8 @@ static void on_signals(struct runner *r)
 
 static void run_command(struct runner *r, const struct shim_request *q)
 {
-    if (start_command(r, q) == 0)
-        return;
-    struct shim_status failed = r->status;
-    clear(r);
-    r->status = failed;
-    tell(r, SHIM_FAILED);
-    fresh_status(r);
+    if (start_command(r, q) < 0)
+        finish(r, SHIM_FAILED);
 }
 
 static void on_connection(struct runner *r)
