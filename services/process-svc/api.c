@@ -8,6 +8,7 @@
 
 #include "adapters/os/mem.h"
 #include "services/process-svc/attach.h"
+#include "services/process-svc/follow.h"
 #include "services/process-svc/run.h"
 
 enum {
@@ -326,6 +327,7 @@ void api_register(struct processes *all)
         .attach_process = attach_process_handler,
         .get_config = config_get,
         .set_config = config_set,
+        .follow_output = follow_output_handler,
     };
     process_service_register(service_rpc(all->svc), &handlers, all);
 }

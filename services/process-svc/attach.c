@@ -116,19 +116,11 @@ static void send_exited(struct attachment *a)
     detach(a);
 }
 
-/* Where the stream ends for ever; UINT64_MAX while it may grow. */
-static uint64_t final_end(const struct process *p, int stream)
-{
-    if (p->phase != PROCESS_EXITED)
-        return UINT64_MAX;
-    return stream == SHIM_STDOUT ? p->record->end->stdout_end : p->record->end->stderr_end;
-}
-
 /* Sends the next piece of a stream: 1, or 0 when there is nothing now, or -1. */
 static int pump_stream(struct attachment *a, int stream, sa_error **err)
 {
     const struct process *p = a->process;
-    uint64_t end = final_end(p, stream), first, cursor = a->cursor[stream];
+    uint64_t end = process_final_end(p, stream), first, cursor = a->cursor[stream];
     if (!a->wanted[stream] || cursor >= end)
         return 0;
     size_t want = end - cursor < ATTACH_CHUNK ? (size_t)(end - cursor) : ATTACH_CHUNK;
@@ -163,7 +155,7 @@ static void pump(struct attachment *a)
     }
     bool complete = a->process->phase == PROCESS_EXITED;
     for (int i = 0; i < SHIM_STREAMS; i++)
-        complete &= !a->wanted[i] || a->cursor[i] >= final_end(a->process, i);
+        complete &= !a->wanted[i] || a->cursor[i] >= process_final_end(a->process, i);
     if (complete && !a->blocked)
         send_exited(a);
 }
@@ -256,9 +248,7 @@ static void on_open(struct attachment *a, const AttachOpen *open)
     a->process = p;
     a->next = p->attachments;
     p->attachments = a;
-    bool no_journals = p->phase == PROCESS_EXITED && *p->record->end->reason && !p->record->end->stdout_end &&
-                       !p->record->end->stderr_end; /* lost, with its directory */
-    if (!no_journals && open_streams(a, open, &err) < 0) {
+    if (!process_lost_output(p) && open_streams(a, open, &err) < 0) {
         fail(a, err);
         return;
     }

@@ -114,6 +114,7 @@ static void ended(void *user, const sa_error *err)
     }
     calls_clear(&p->waiters);
     attachments_notify(p);
+    followers_notify(p);
     process_step(p);
 }
 

@@ -143,6 +143,12 @@ void link_input(struct link *l, uint64_t offset, const void *p, size_t n, bool e
     ask(l, &r, p, n, answer, user);
 }
 
+void link_ask(struct link *l, link_answer_fn *answer, void *user)
+{
+    struct shim_request r = {.type = SHIM_STATUS};
+    ask(l, &r, NULL, 0, answer, user);
+}
+
 void link_ack(struct link *l, uint32_t stream, uint64_t offset)
 {
     struct shim_request r = {.type = SHIM_ACK, .stream = stream, .offset = offset};

@@ -39,6 +39,8 @@ void link_signal(struct link *l, uint32_t signum, enum shim_scope scope, link_an
 /* At most SHIM_INPUT_CHUNK_MAX bytes. */
 void link_input(struct link *l, uint64_t offset, const void *p, size_t n, bool eof, link_answer_fn *answer,
                 void *user);
+/* Asks for nothing but a status: its answer tells of all that was written before. */
+void link_ask(struct link *l, link_answer_fn *answer, void *user);
 void link_ack(struct link *l, uint32_t stream, uint64_t offset);
 void link_release(struct link *l);
 /* To a runner: the command is in its memory file. */

@@ -6,6 +6,7 @@
  *   start.c      a start: intent, shim, result;  end.c: exit, loss, deletion
  *   recover.c    after a start: shims found again, unfinished work completed or undone
  *   attach.c     AttachProcess: followers of output at their own speed, input at an offset
+ *   follow.c     FollowOutput: the streams as one, in the order of arrival; merge.c, tail.c and index.c find it
  *   run.c        RunProcess: one command to its end;  runners.c: the warm shims that run them
  *   kept.c       what commands were asked to leave running
  *   config.c     GetConfig, SetConfig: limits and defaults
@@ -136,6 +137,7 @@ static void drain(void *state)
     for (size_t i = 0; i < PROCESS_BUCKETS; i++)
         for (struct process *p = all->buckets[i]; p; p = p->next) {
             attachments_fail(p, err);
+            followers_fail(p, err);
             calls_fail(&p->waiters, err);
             calls_fail(&p->deleters, err);
         }

@@ -92,7 +92,7 @@ struct process *process_new(struct processes *all, struct sa_id id, ProcessRecor
     sa_id_format(id, p->name);
     p->record = record;
     p->phase = phase;
-    p->reader = (struct reader){{-1, -1}, -1};
+    p->reader = READER_CLOSED;
     p->link =
         (struct link){.fd = -1, .on_status = on_status, .on_closed = on_closed, .on_drained = on_drained};
     p->link.user = p;
@@ -124,10 +124,10 @@ static void collect(void *user)
     struct process *p = user;
     p->collecting = false;
     bool ended = p->phase == PROCESS_EXITED && !p->deleting;
-    if (!p->attachments && reader_is_open(&p->reader))
+    if (!p->attachments && !p->followers && reader_is_open(&p->reader))
         reader_close(&p->reader);
     if ((ended || p->gone) && !p->committing && !p->sweeping && !link_is_open(&p->link) && !p->attachments &&
-        !p->waiters.n && !p->deleters.n && !p->starters.n)
+        !p->followers && !p->waiters.n && !p->deleters.n && !p->starters.n)
         process_free(p);
 }
 
@@ -184,6 +184,19 @@ int process_open_reader(struct process *p, sa_error **err)
         return sa_wrap(err, "output of process %s", p->name);
     process_release(p);
     return 0;
+}
+
+uint64_t process_final_end(const struct process *p, int stream)
+{
+    if (p->phase != PROCESS_EXITED)
+        return UINT64_MAX;
+    return stream == SHIM_STDOUT ? p->record->end->stdout_end : p->record->end->stderr_end;
+}
+
+bool process_lost_output(const struct process *p)
+{
+    return p->phase == PROCESS_EXITED && *p->record->end->reason && !p->record->end->stdout_end &&
+           !p->record->end->stderr_end;
 }
 
 /* ---- committing ---- */
@@ -295,6 +308,7 @@ static void on_status(void *user, const struct shim_status *status)
     if (p->phase != PROCESS_STARTING)
         process_settled(p);
     attachments_notify(p);
+    followers_notify(p);
     process_step(p);
 }
 

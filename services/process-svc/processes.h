@@ -43,6 +43,7 @@ struct calls {
 
 struct attachment;
 struct kept;
+struct follower;
 struct run;
 struct runners;
 
@@ -69,6 +70,7 @@ struct process {
     sa_error *failure;         /* why it could not be started */
     struct reader reader;
     struct attachment *attachments;
+    struct follower *followers;
     struct calls starters, waiters, deleters;
 };
 
@@ -121,6 +123,10 @@ ExitRecord *process_exit_message(struct sa_arena *a, const EndRecord *end);
 struct process *processes_live(struct processes *all, struct sa_id id);
 /* Opens the journals, if they are not. */
 int process_open_reader(struct process *p, sa_error **err);
+/* Where a stream ends for ever; UINT64_MAX while it may grow. */
+uint64_t process_final_end(const struct process *p, int stream);
+/* It was lost with its directory: there is no output, and nothing that tells of any. */
+bool process_lost_output(const struct process *p);
 /* Looks later whether it may leave the memory: after taking a call or an attachment away. */
 void process_release(struct process *p);
 void process_directory(const struct process *p, struct sa_buf *ret);
@@ -171,6 +177,9 @@ void calls_clear(struct calls *c);
 /* attach.c: output, state or input offset of the process have changed. */
 void attachments_notify(struct process *p);
 void attachments_fail(struct process *p, const sa_error *err);
+/* follow.c: the same, for followers. */
+void followers_notify(struct process *p);
+void followers_fail(struct process *p, const sa_error *err);
 /* There is a new connection to the shim: who may have sent something that was lost with the old one is to
  * attach again, and repeat it. */
 void attachments_reconnected(struct process *p);

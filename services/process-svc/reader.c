@@ -18,7 +18,8 @@ static int open_in(const char *directory, const char *name, sa_error **err)
 
 int reader_open(struct reader *r, const char *directory, sa_error **err)
 {
-    *r = (struct reader){{-1, -1}, open_in(directory, "state", err)};
+    *r = READER_CLOSED;
+    r->state_fd = open_in(directory, "state", err);
     for (int i = 0; i < SHIM_STREAMS && r->state_fd >= 0; i++)
         if ((r->fd[i] = open_in(directory, names[i], err)) < 0) {
             reader_close(r);
@@ -31,10 +32,38 @@ void reader_close(struct reader *r)
 {
     for (int i = 0; i < SHIM_STREAMS; i++) {
         sa_close(r->fd[i]);
-        r->fd[i] = -1;
+        sa_close(r->index_fd[i]);
     }
     sa_close(r->state_fd);
-    r->state_fd = -1;
+    *r = READER_CLOSED;
+}
+
+void reader_open_index(struct reader *r, const char *directory)
+{
+    for (int i = 0; i < SHIM_STREAMS; i++) {
+        cleanup_free char *name = sa_format("%s.index", names[i]);
+        if (r->index_fd[i] < 0)
+            r->index_fd[i] = open_in(directory, name, NULL);
+    }
+}
+
+static int copy_fd(int fd, sa_error **err)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return copy < 0 ? sa_fail_errno(err, errno, "open a journal once more") : copy;
+}
+
+int reader_copy(struct reader *r, const struct reader *of, sa_error **err)
+{
+    bool good = true;
+    *r = READER_CLOSED;
+    good = (r->state_fd = copy_fd(of->state_fd, err)) >= 0;
+    for (int i = 0; i < SHIM_STREAMS && good; i++)
+        good = (r->fd[i] = copy_fd(of->fd[i], err)) >= 0 &&
+               (of->index_fd[i] < 0 || (r->index_fd[i] = copy_fd(of->index_fd[i], err)) >= 0);
+    if (!good)
+        reader_close(r);
+    return good ? 0 : -1;
 }
 
 bool reader_is_open(const struct reader *r)

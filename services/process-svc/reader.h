@@ -13,12 +13,18 @@
 struct reader {
     int fd[SHIM_STREAMS]; /* -1: not open */
     int state_fd;
+    int index_fd[SHIM_STREAMS]; /* -1: not open, or there is none; see index.h */
 };
+#define READER_CLOSED ((struct reader){{-1, -1}, -1, {-1, -1}})
 
 /* directory: the process's. */
 int reader_open(struct reader *r, const char *directory, sa_error **err);
 void reader_close(struct reader *r); /* also one that was never open, when it is all -1 */
 bool reader_is_open(const struct reader *r);
+/* Opens the indexes too, where there are any. */
+void reader_open_index(struct reader *r, const char *directory);
+/* The same files, for a worker that goes on while r is closed. */
+int reader_copy(struct reader *r, const struct reader *of, sa_error **err);
 
 /* The kept range now. */
 int reader_range(const struct reader *r, int stream, uint64_t *ret_first, uint64_t *ret_end, sa_error **err);

@@ -111,6 +111,9 @@ static void watch_connection(struct shim *s, uint32_t events)
 static void send_status(struct shim *s)
 {
     fill_status(s);
+    /* Whoever is told of bytes finds in the index when they came. */
+    for (int i = 0; i < SHIM_STREAMS; i++)
+        journal_flush_index(&s->stream[i].journal);
     ssize_t r = send(s->connection, &s->status, sizeof s->status, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (r < 0 && errno == EAGAIN) {
         watch_connection(s, EPOLLOUT);
@@ -139,8 +142,6 @@ static uint64_t tell(struct shim *s, uint64_t now)
     uint64_t due = s->told_ns + s->pause_ns;
     if (now < due)
         return due;
-    for (int i = 0; i < SHIM_STREAMS; i++)
-        journal_flush_index(&s->stream[i].journal);
     int unread = 0;
     if (ioctl(s->connection, SIOCOUTQ, &unread) == 0 && unread > 0) {
         s->pause_ns = s->pause_ns * 2 < ANNOUNCE_MAX_NS ? s->pause_ns * 2 : ANNOUNCE_MAX_NS;

@@ -21,7 +21,7 @@ static void *keep_message(void *m)
     return messages[n_messages++] = m;
 }
 
-static char *keep_text(char *text)
+char *keep_text(char *text)
 {
     assert_true(n_texts < sizeof texts / sizeof *texts);
     return texts[n_texts++] = text;

@@ -38,6 +38,9 @@ void svc_stop(struct svc *s);                            /* TERM; must end well.
 int svc_setup(void **state);                             /* *state: struct svc */
 int svc_teardown(void **state);                          /* TERM, then: nothing that was started is left */
 
+/* Freed by the fixture at the test's end. */
+char *keep_text(char *text);
+
 /* ---- specs: a shell command, or words ---- */
 
 struct spec {
