@@ -12,7 +12,7 @@ enum { SMALL_FILE_MAX = 1 << 20 };
 
 const struct service_option client_options[] = {
     {"target", SERVICE_OPTION_TEXT, NULL, 0, 0,
-     "HOST:PORT of the session service; else $SANDBOX_AGENT_TARGET"},
+     "HOST:PORT; else $SANDBOX_AGENT_TARGET (sessions) or $SANDBOX_AGENT_PROCESS_TARGET (processes)"},
     {"token", SERVICE_OPTION_TEXT, NULL, 0, 0, "else $SANDBOX_AGENT_TOKEN, else that of the data directory"},
     {"data-dir", SERVICE_OPTION_TEXT, NULL, 0, 0, "of the server on this machine that is called by default"},
     {"tls-ca", SERVICE_OPTION_TEXT, NULL, 0, 0, "PEM file: call with TLS, trust this authority"},
@@ -71,20 +71,43 @@ static int connect_channel(struct client *c, const struct options *o, const char
     return 0;
 }
 
-int client_open(struct client *c, const struct options *o, sa_error **err)
+/* A service: its variable, its line in the file `server`, where it is else. */
+struct where {
+    const char *variable, *line, *otherwise;
+};
+
+static int open_service(struct client *c, const struct options *o, const struct where *w, sa_error **err)
 {
-    const char *target = given(o, "target", "SANDBOX_AGENT_TARGET"),
-               *token = given(o, "token", "SANDBOX_AGENT_TOKEN");
+    const char *target = given(o, "target", w->variable), *token = given(o, "token", "SANDBOX_AGENT_TOKEN");
     cleanup_free char *data =
         options_text(o, "data-dir") ? sa_strdup(options_text(o, "data-dir")) : cli_default_data_dir();
     cleanup_free char *kept = NULL;
     *c = (struct client){0};
-    c->target = target ? sa_strdup(target) : line_of(data, "server", "grpc=");
+    c->target = target ? sa_strdup(target) : line_of(data, "server", w->line);
     if (!c->target)
-        c->target = sa_strdup("127.0.0.1:7401");
+        c->target = sa_strdup(w->otherwise);
     if (!token && (!target || options_text(o, "data-dir")))
         token = kept = line_of(data, "token", "");
     return connect_channel(c, o, token, err);
+}
+
+int client_open(struct client *c, const struct options *o, sa_error **err)
+{
+    static const struct where sessions = {"SANDBOX_AGENT_TARGET", "grpc=", "127.0.0.1:7401"};
+    return open_service(c, o, &sessions, err);
+}
+
+int client_open_process(struct client *c, const struct options *o, sa_error **err)
+{
+    static const struct where processes = {"SANDBOX_AGENT_PROCESS_TARGET", "process=", "127.0.0.1:7402"};
+    /* Not those of this machine, when sessions are elsewhere. */
+    if (given(o, "target", "SANDBOX_AGENT_TARGET") && !given(o, "target", processes.variable)) {
+        *c = (struct client){0};
+        return sa_fail(err, SA_INVALID_CONFIG,
+                       "$SANDBOX_AGENT_TARGET names a session service: name its process service in "
+                       "$SANDBOX_AGENT_PROCESS_TARGET or with --target");
+    }
+    return open_service(c, o, &processes, err);
 }
 
 void client_close(struct client *c)

@@ -20,6 +20,8 @@ struct client {
 /* Target: --target, $SANDBOX_AGENT_TARGET, the server of the data directory, else 127.0.0.1:7401. Token:
  * --token, $SANDBOX_AGENT_TOKEN, or that of the data directory, which goes to that server only. */
 int client_open(struct client *c, const struct options *o, sa_error **err);
+/* The same for the process service: $SANDBOX_AGENT_PROCESS_TARGET, 127.0.0.1:7402. */
+int client_open_process(struct client *c, const struct options *o, sa_error **err);
 void client_close(struct client *c);
 /* Says which server did not answer, and what to do. Returns -1. */
 int client_explain(const struct client *c, sa_error **err);
