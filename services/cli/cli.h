@@ -15,6 +15,17 @@ int cli_events(int argc, char **argv);
 int cli_attach(int argc, char **argv);
 int cli_agents(int argc, char **argv);
 int cli_permissions(int argc, char **argv);
+int cli_run(int argc, char **argv);
+int cli_start(int argc, char **argv);
+int cli_ps(int argc, char **argv);
+int cli_logs(int argc, char **argv);
+int cli_kill(int argc, char **argv);
+int cli_stop(int argc, char **argv);
+int cli_wait(int argc, char **argv);
+int cli_rm(int argc, char **argv);
+int cli_inspect(int argc, char **argv);
+int cli_census(int argc, char **argv);
+int cli_process_config(int argc, char **argv);
 
 /* Prints "sandbox-agent: <message>" and returns 1. Takes err. */
 int cli_failed(sa_error *err);

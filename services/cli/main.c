@@ -24,6 +24,17 @@ static const struct verb {
     {"events", cli_events, "show the events of a session"},
     {"attach", cli_attach, "follow a session, answer its questions, send prompts"},
     {"permissions", cli_permissions, "list or answer what agents ask permission for"},
+    {"run", cli_run, "run a command to its end"},
+    {"start", cli_start, "start a process that goes on by itself"},
+    {"ps", cli_ps, "list processes"},
+    {"logs", cli_logs, "show what processes have written"},
+    {"kill", cli_kill, "send processes a signal"},
+    {"stop", cli_stop, "end processes and all that descends from them"},
+    {"wait", cli_wait, "wait for the end of processes"},
+    {"rm", cli_rm, "forget ended processes"},
+    {"inspect", cli_inspect, "show all about processes"},
+    {"census", cli_census, "show what is alive, and kill what belongs to nobody"},
+    {"process-config", cli_process_config, "limits and defaults of the process service"},
 };
 
 static void print_help(FILE *out)
@@ -32,7 +43,7 @@ static void print_help(FILE *out)
             "usage: sandbox-agent VERB [options]\n\n"
             "Coding agents in sandboxes behind one API. `sandbox-agent VERB --help` tells more.\n\nVerbs:\n");
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
-        fprintf(out, "  %-12s %s\n", verbs[i].name, verbs[i].doc);
+        fprintf(out, "  %-14s %s\n", verbs[i].name, verbs[i].doc);
 }
 
 int main(int argc, char **argv)
