@@ -1,5 +1,5 @@
 /* The service dies, is stopped, comes back: nothing that was started is lost from sight. */
-#include "services/process-svc/tests/fixture.h"
+#include "services/process-svc/tests/follow.h"
 
 #include <fcntl.h>
 #include <sys/wait.h>
@@ -8,20 +8,62 @@
 
 enum { CHILDREN = 50 };
 
+/* A follower of one child, which goes on where it was. */
+struct reading {
+    const char *id;
+    OutputOffsets at;
+};
+
+static void take(struct reading *r, const FollowedOutput *o)
+{
+    uint64_t *at = o->stream == OUTPUT_STREAM_STDOUT ? &r->at.stdout_offset : &r->at.stderr_offset;
+    assert_int_equal(o->offset, *at); /* neither hole nor repetition */
+    assert_counts(o->data.data, o->data.len, o->offset);
+    *at += o->data.len;
+}
+
+/* Reads on to at least `until` bytes of standard output, or to the exit. */
+static void read_on(struct svc *s, struct reading *r, uint64_t until)
+{
+    FollowOutputRequest req = following(r->id);
+    req.start_case = FOLLOW_OUTPUT_REQUEST__START_OFFSETS;
+    req.offsets = &r->at;
+    struct followed f = follow(s, &req);
+    while (r->at.stdout_offset < until && follow_next(&f) &&
+           f.message->kind_case == FOLLOW_OUTPUT_RESPONSE__KIND_OUTPUT)
+        take(r, f.message->output);
+    if (r->at.stdout_offset < until &&
+        (!f.message || f.message->kind_case != FOLLOW_OUTPUT_RESPONSE__KIND_EXITED))
+        fail_msg("the follower ended before the child: %s", f.err ? f.err->message : "OK");
+    unfollow(&f);
+}
+
+/* What must hold: process-svc is killed while 50 children run and write. All are listed afterwards, every
+ * byte can be read from offset 0, what ended meanwhile is told, and followers go on where they were. Two
+ * thirds of the children are in the middle of writing; every third one waits, writes on and ends while nobody
+ * looks. */
 static void all_children_live_through_a_kill_of_the_service(void **state)
 {
+    enum { LINES = 40000, FEW = 600 };
     struct svc *s = *state;
-    const char *ids[CHILDREN], *dir = harness_dir();
+    struct reading all[CHILDREN] = {0};
+    const char *dir = harness_dir();
     char *go = sa_format("%s/go", dir);
-    cleanup_free char *command =
+    cleanup_free char *waiter =
         sa_format("i=100000000000000; while [ $i -lt 100000000000300 ]; do echo $i; i=$((i+1)); done;"
                   "while ! test -e %s; do sleep 0.02; done;"
                   "while [ $i -lt 100000000000600 ]; do echo $i; i=$((i+1)); done; exit 3",
                   go);
+    cleanup_free char *writer = sa_format("seq %llu %llu >&2 & seq %llu %llu; wait; exit 4", COUNT_FROM,
+                                          COUNT_FROM + LINES - 1, COUNT_FROM, COUNT_FROM + LINES - 1);
+    for (int i = 0; i < CHILDREN; i++) {
+        output_offsets__init(&all[i].at);
+        all[i].id = start_shell(s, i % 3 ? writer : waiter);
+    }
     for (int i = 0; i < CHILDREN; i++)
-        ids[i] = start_shell(s, command);
+        read_on(s, &all[i], 100 * LINE + (uint64_t)i);
     svc_kill(s);
-    fclose(fopen(go, "w")); /* they write on and end while nobody looks */
+    fclose(fopen(go, "w"));
     free(go);
     svc_again(s, NULL);
     ListProcessesRequest req = LIST_PROCESSES_REQUEST__INIT;
@@ -30,10 +72,14 @@ static void all_children_live_through_a_kill_of_the_service(void **state)
     assert_int_equal(list->n_processes, CHILDREN);
     rpc_message_free(list);
     for (int i = 0; i < CHILDREN; i++) {
-        assert_int_equal(wait_for(s, ids[i])->exit_code, 3);
-        char *out = output_of(s, ids[i], OUTPUT_STREAM_STDOUT, 0);
-        assert_int_equal(strlen(out), 600 * LINE);
-        assert_counts(out, 600 * LINE, 0);
+        size_t size = (size_t)(i % 3 ? LINES : FEW) * LINE;
+        read_on(s, &all[i], UINT64_MAX);
+        assert_int_equal(all[i].at.stdout_offset, size);
+        assert_int_equal(all[i].at.stderr_offset, i % 3 ? size : 0);
+        assert_int_equal(wait_for(s, all[i].id)->exit_code, i % 3 ? 4 : 3);
+        const char *out = output_of(s, all[i].id, OUTPUT_STREAM_STDOUT, 0);
+        assert_int_equal(strlen(out), size);
+        assert_counts(out, size, 0);
     }
 }
 
