@@ -18,7 +18,7 @@
 #include "services/process-svc/merge.h"
 #include "services/process-svc/tail.h"
 
-enum { MESSAGES_PER_TURN = 32 };
+enum { MESSAGES_PER_TURN = 128 };
 
 /* A worker's search for the start. */
 struct search {
