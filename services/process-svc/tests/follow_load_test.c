@@ -7,17 +7,6 @@
 
 enum { BULK = 200 * MIB };
 
-static uint64_t private_kib(const struct svc *s)
-{
-    cleanup_free char *path = sa_format("/proc/%d/smaps_rollup", (int)s->program.pid);
-    cleanup_buf struct sa_buf text = {0};
-    unsigned clean = 0, dirty = 0;
-    assert_int_equal(sa_read_file(path, 65536, &text, NULL), 0);
-    sscanf(strstr(sa_buf_string(&text), "Private_Clean:"), "Private_Clean: %u", &clean);
-    sscanf(strstr(sa_buf_string(&text), "Private_Dirty:"), "Private_Dirty: %u", &dirty);
-    return clean + dirty;
-}
-
 static uint64_t read_to_end(struct followed *f)
 {
     uint64_t at = 0;
@@ -39,14 +28,14 @@ static void all_comes_at_full_speed_while_another_stands(void **state)
     spec->message.journal_bytes = 256 * MIB;
     const char *id = start(s, spec);
     FollowOutputRequest req = following(id);
-    uint64_t before = private_kib(s);
+    uint64_t before = private_kib(s->program.pid);
     struct followed fast = follow(s, &req), slow = follow(s, &req);
     struct attached input = attach(s, &(AttachOpen){PROTOBUF_C_MESSAGE_INIT(&attach_open__descriptor),
                                                     .process_id = (char *)(uintptr_t)id});
     uint64_t began = sa_now_ms();
     put_input(&input, 0, "\n", false);
     assert_int_equal(read_to_end(&fast), BULK);
-    uint64_t ms = sa_now_ms() - began, after = private_kib(s);
+    uint64_t ms = sa_now_ms() - began, after = private_kib(s->program.pid);
     print_message("200 MiB to a follower in %llu ms; the service grew from %llu to %llu KiB\n",
                   (unsigned long long)ms, (unsigned long long)before, (unsigned long long)after);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
