@@ -6,7 +6,7 @@
  *   start.c      a start: intent, shim, result;  end.c: exit, loss, deletion
  *   recover.c    after a start: shims found again, unfinished work completed or undone
  *   attach.c     AttachProcess: followers of output at their own speed, input at an offset
- *   follow.c     FollowOutput: the streams as one, in the order of arrival; merge.c, tail.c and index.c find it
+ *   follow.c     FollowOutput: both streams in the order of arrival; index.c, merge.c and tail.c find it
  *   run.c        RunProcess: one command to its end;  runners.c: the warm shims that run them
  *   kept.c       what commands were asked to leave running
  *   config.c     GetConfig, SetConfig: limits and defaults
