@@ -6,21 +6,11 @@
 #include "sandboxagent/process/v1/process_service.rpc.h"
 #include "services/runtime/options.h"
 
-/* --cwd, --env, --user, --group: rows of an option table. */
-#define COMMAND_OPTIONS                                                                                      \
-    {                                                                                                        \
-        "cwd", SERVICE_OPTION_TEXT,                                                                          \
-        NULL,  0,                                                                                            \
-        0,     "its directory; a relative one begins at this one (default /)"},                              \
-        {"env", SERVICE_OPTION_LIST, NULL, 0, 0, "NAME=value, or NAME for ours; else it has only PATH"},     \
-        {"user", SERVICE_OPTION_TEXT, NULL, 0, 0, "run it as this user"},                                    \
-    {                                                                                                        \
-        "group", SERVICE_OPTION_TEXT, NULL, 0, 0, "run it as this group"                                     \
-    }
-
-/* The spec of the plain arguments and those options. Everything lives in the arena or in argv. NULL: *err. */
+/* The spec of the plain arguments and the options --cwd, --env, --user and --group, which `o` must have.
+ * Everything lives in the arena or in argv. NULL: *err. */
 ProcessSpec *command_spec(struct sa_arena *a, const struct options *o, sa_error **err);
-/* Ends like rpc errors of a command do: prints the error; 127 when there is no such command, else 125. */
+/* Prints the error of a command that was not run; the exit code: 127 when there is no such command, else
+ * 125. Takes err. */
 int command_failed(sa_error *err);
 
 #endif

@@ -13,7 +13,10 @@
 enum { STDIN_MAX = 1 << 20, DAY_MS = 86400000 };
 
 static const struct service_option run_options[] = {
-    COMMAND_OPTIONS,
+    {"cwd", SERVICE_OPTION_TEXT, NULL, 0, 0, "its directory; a relative one begins at ours (default /)"},
+    {"env", SERVICE_OPTION_LIST, NULL, 0, 0, "NAME=value, or NAME for ours; else it has only PATH"},
+    {"user", SERVICE_OPTION_TEXT, NULL, 0, 0, "run it as this user"},
+    {"group", SERVICE_OPTION_TEXT, NULL, 0, 0, "run it as this group"},
     {"timeout", SERVICE_OPTION_TEXT, NULL, 0, 0, "kill it after so long (default: the service's, 30s)"},
     {"stdin", SERVICE_OPTION_FLAG, NULL, 0, 0,
      "its input is ours, to the end (at most 1 MiB); else it is empty"},

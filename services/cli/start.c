@@ -15,7 +15,10 @@
 enum { LOOK_AGAIN_US = 50000, WAIT_MAX_MS = 86400000 };
 
 static const struct service_option start_options[] = {
-    COMMAND_OPTIONS,
+    {"cwd", SERVICE_OPTION_TEXT, NULL, 0, 0, "its directory; a relative one begins at ours (default /)"},
+    {"env", SERVICE_OPTION_LIST, NULL, 0, 0, "NAME=value, or NAME for ours; else it has only PATH"},
+    {"user", SERVICE_OPTION_TEXT, NULL, 0, 0, "run it as this user"},
+    {"group", SERVICE_OPTION_TEXT, NULL, 0, 0, "run it as this group"},
     {"name", SERVICE_OPTION_TEXT, NULL, 0, 0, "what it may be called in other verbs; the label `name`"},
     {"label", SERVICE_OPTION_LIST, NULL, 0, 0, "NAME=value, for ps --label"},
     {"tty", SERVICE_OPTION_FLAG, NULL, 0, 0, "on a terminal, of the size of ours"},

@@ -125,10 +125,14 @@ static void send_output(struct follower *f, const struct piece *p, uint8_t *data
     send(f, &res);
 }
 
+/* The end of the call; with `exited`, unless it was asked for less than all. */
 static void finish(struct follower *f)
 {
     FollowOutputResponse res = FOLLOW_OUTPUT_RESPONSE__INIT;
-    if (f->process->phase == PROCESS_EXITED) {
+    bool complete = f->process->phase == PROCESS_EXITED;
+    for (int i = 0; i < SHIM_STREAMS; i++)
+        complete &= !f->merge.wanted[i] || f->merge.cursor[i] >= process_final_end(f->process, i);
+    if (complete) {
         res.kind_case = FOLLOW_OUTPUT_RESPONSE__KIND_EXITED;
         res.exited = process_exit_message(rpc_send_arena(f->call), f->process->record->end);
         send(f, &res);
