@@ -260,6 +260,26 @@ static void a_waiting_one_is_told_the_end(void **state)
     assert_has(which, "kill which process?");
 }
 
+static void limits_are_shown_and_changed(void **state)
+{
+    (void)state;
+    cleanup_free char *before = run(0, WORDS("process-config"));
+    assert_has(before, "max_processes            4096\n");
+    cleanup_free char *set = run(0, WORDS("process-config", "max_run_output_bytes=1000", "maxRuns=7"));
+    assert_has(set, "max_run_output_bytes     1000\n");
+    cleanup_free char *json = run(0, WORDS("process-config", "--json"));
+    assert_has(json, "\"maxRuns\":7");
+    cleanup_free char *cut = shell(0, "a run seq 1000 2>&1 | tail -1");
+    assert_has(cut, "cut after 1000 bytes");
+    cleanup_free char *low = run(1, WORDS("process-config", "max_runs=0"));
+    assert_has(low, "max_runs is 0, allowed are 1 to 10000");
+    cleanup_free char *unknown = run(1, WORDS("process-config", "max_fun=1"));
+    assert_has(unknown, "is not known");
+    cleanup_free char *word = run(1, WORDS("process-config", "max_runs"));
+    assert_has(word, "`max_runs` is not name=value");
+    free(run(0, WORDS("process-config", "max_run_output_bytes=1048576", "max_runs=64")));
+}
+
 static void the_process_service_is_found_or_named(void **state)
 {
     (void)state;
@@ -286,6 +306,7 @@ int main(void)
         cmocka_unit_test(logs_end_when_nobody_reads),
         cmocka_unit_test(a_follower_lives_through_a_crash_of_the_service),
         cmocka_unit_test(a_waiting_one_is_told_the_end),
+        cmocka_unit_test(limits_are_shown_and_changed),
         cmocka_unit_test(the_process_service_is_found_or_named),
     };
     return cmocka_run_group_tests(tests, start, stop);
