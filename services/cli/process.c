@@ -107,7 +107,11 @@ GetProcessResponse *process_get(struct client *c, const char *id, sa_error **err
 WaitProcessResponse *process_wait(struct client *c, const char *id, sa_error **err)
 {
     WaitProcessRequest req = WAIT_PROCESS_REQUEST__INIT;
-    struct rpc_call_options opt = {.deadline_ms = PROCESS_WAIT_MS};
+    struct rpc_call_options opt = {.deadline_ms = PROCESS_WAIT_MS, .wait_for_ready = true};
+    GetProcessResponse *there = process_get(c, id, err);
+    if (!there)
+        return NULL;
+    rpc_message_free(there);
     req.process_id = (char *)(uintptr_t)id;
     for (;;) {
         sa_error *failed = NULL;
@@ -115,12 +119,10 @@ WaitProcessResponse *process_wait(struct client *c, const char *id, sa_error **e
         if (res)
             return res;
         /* A server that was there and is being restarted comes back. */
-        if (failed->code != SA_CODE_DEADLINE_EXCEEDED && (failed->code != SA_CODE_UNAVAILABLE)) {
+        if (failed->code != SA_CODE_DEADLINE_EXCEEDED && failed->code != SA_CODE_UNAVAILABLE) {
             sa_pass(err, failed);
-            client_explain(c, err);
             return NULL;
         }
-        opt.wait_for_ready = true;
         sa_error_free(failed);
     }
 }

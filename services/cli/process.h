@@ -27,7 +27,8 @@ int process_each(struct client *c, const char *label_key, const char *label_valu
                  bool (*see)(void *user, const Process *p), void *user, sa_error **err);
 /* One process. NULL: *err. rpc_message_free it. */
 GetProcessResponse *process_get(struct client *c, const char *id, sa_error **err);
-/* Makes a call that waits until it is answered, also across restarts of the service. */
+/* Waits for the end of a process, also across restarts of the service. NULL: *err, also when the service is
+ * not there at the start. */
 WaitProcessResponse *process_wait(struct client *c, const char *id, sa_error **err);
 
 /* The last characters of an id: they tell processes apart. */

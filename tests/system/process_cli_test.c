@@ -287,6 +287,9 @@ static void the_process_service_is_found_or_named(void **state)
     cleanup_free char *refused = run(1, WORDS("ps", "--target", target));
     assert_has(refused, "--token or $SANDBOX_AGENT_TOKEN");
     free(run(0, WORDS("ps", "--target", target, "--token", sys.token)));
+    cleanup_free char *nowhere = sa_format("127.0.0.1:%u", harness_ports(1));
+    cleanup_free char *nobody = run(1, WORDS("wait", "--target", nowhere, "01h00000000000000000000000"));
+    assert_has(nobody, "no answer from");
     cleanup_free char *script =
         sa_format("SANDBOX_AGENT_TARGET=%s a ps 2>&1; unset SANDBOX_AGENT_TARGET; "
                   "SANDBOX_AGENT_PROCESS_TARGET=%s SANDBOX_AGENT_TOKEN=%s a ps -q >/dev/null",
