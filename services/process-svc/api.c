@@ -3,12 +3,14 @@
 #include "services/process-svc/api.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "adapters/os/mem.h"
 #include "services/process-svc/attach.h"
 #include "services/process-svc/follow.h"
+#include "services/process-svc/policy.h"
 #include "services/process-svc/run.h"
 
 enum {
@@ -18,6 +20,8 @@ enum {
     PAGE_BYTES = 1 << 20, /* a page ends after the process that passes it */
     SCAN_ROWS_MAX = 2000, /* looked at for one page, so that a rare label does not hold the service */
     READ_MAX = 1 << 20,
+    STOP_GRACE_MS = 5000,
+    STOP_GRACE_MAX_MS = 600000,
 };
 
 /* ---- users other than the default are looked up in a worker: it may block ---- */
@@ -25,7 +29,7 @@ enum {
 struct lookup {
     struct processes *all;
     struct rpc_call *call;
-    const char *name; /* of the call's request */
+    const char *name, *group; /* of the call's request; empty: the default */
     struct spec_user user;
     sa_error *err;
     const StartProcessRequest *start; /* or */
@@ -35,7 +39,9 @@ struct lookup {
 static void lookup_work(void *user)
 {
     struct lookup *l = user;
-    spec_user_find(l->name, &l->user, &l->err);
+    if (!*l->name || spec_user_find(l->name, &l->user, &l->err) == 0)
+        if (*l->group)
+            policy_group_find(l->group, &l->user, &l->err);
 }
 
 static void lookup_done(void *user)
@@ -52,13 +58,21 @@ static void lookup_done(void *user)
     free(l);
 }
 
-static void look_up(struct processes *all, struct rpc_call *call, const char *name,
+static void look_up(struct processes *all, struct rpc_call *call, const ProcessSpec *spec,
                     const StartProcessRequest *start, const RunProcessRequest *run)
 {
     struct lookup *l = sa_calloc(1, sizeof *l);
-    *l = (struct lookup){.all = all, .call = rpc_call_ref(call), .name = name, .start = start, .run = run};
+    *l = (struct lookup){.all = all, .call = rpc_call_ref(call), .start = start, .run = run};
+    l->name = spec->user;
+    l->group = spec->group;
+    l->user = all->user;
     service_hold(all->svc);
     sa_work(all->loop, lookup_work, lookup_done, l);
+}
+
+static bool has_user(const ProcessSpec *spec)
+{
+    return *spec->user || *spec->group;
 }
 
 /* ---- starting ---- */
@@ -69,12 +83,12 @@ static void start_process(void *api, struct rpc_call *call, const StartProcessRe
     sa_error *err = NULL;
     if (strlen(req->request_id) > REQUEST_ID_MAX)
         sa_fail(&err, SA_INVALID_REQUEST, "request_id has more than %d characters", REQUEST_ID_MAX);
-    else
-        spec_check(req->spec, &err);
+    else if (spec_check(req->spec, &err) == 0)
+        limits_available(&all->limits, req->spec->limits, &err);
     if (err)
         rpc_fail(call, err);
-    else if (*req->spec->user)
-        look_up(all, call, req->spec->user, req, NULL);
+    else if (has_user(req->spec))
+        look_up(all, call, req->spec, req, NULL);
     else
         processes_start(all, call, req, &all->user);
 }
@@ -83,10 +97,10 @@ static void run_process(void *api, struct rpc_call *call, const RunProcessReques
 {
     struct processes *all = api;
     sa_error *err = NULL;
-    if (run_check(all, req, &err) < 0)
+    if (run_check(all, req, &err) < 0 || limits_available(&all->limits, req->spec->limits, &err) < 0)
         rpc_fail(call, err);
-    else if (*req->spec->user)
-        look_up(all, call, req->spec->user, NULL, req);
+    else if (has_user(req->spec))
+        look_up(all, call, req->spec, NULL, req);
     else
         run_start(all, call, req, &all->user);
 }
@@ -293,6 +307,21 @@ static void signal_process(void *api, struct rpc_call *call, const SignalProcess
         link_signal(&p->link, req->signal, scopes[req->scope], on_signalled, rpc_call_ref(call));
 }
 
+static void stop_process(void *api, struct rpc_call *call, const StopProcessRequest *req)
+{
+    sa_error *err = NULL;
+    struct process *p = processes_find(api, req->process_id, &err);
+    uint32_t grace = req->_grace_ms_case ? req->grace_ms : STOP_GRACE_MS;
+    if (p && req->signal > 64)
+        sa_fail(&err, SA_INVALID_REQUEST, "signal is %u, allowed are 0 to 64", req->signal);
+    else if (p && grace > STOP_GRACE_MAX_MS)
+        sa_fail(&err, SA_INVALID_REQUEST, "grace_ms is %u, at most %d are allowed", grace, STOP_GRACE_MAX_MS);
+    if (err)
+        rpc_fail(call, err);
+    else
+        process_stop(p, call, req->signal ? req->signal : SIGTERM, grace);
+}
+
 static void wait_process(void *api, struct rpc_call *call, const WaitProcessRequest *req)
 {
     sa_error *err = NULL;
@@ -319,6 +348,7 @@ void api_register(struct processes *all)
         .start_process = start_process,
         .get_process = get_process,
         .list_processes = list_processes,
+        .stop_process = stop_process,
         .signal_process = signal_process,
         .wait_process = wait_process,
         .delete_process = delete_process,

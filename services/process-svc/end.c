@@ -58,6 +58,7 @@ static void forgotten(void *user, const sa_error *err)
     p->gone = true;
     p->deleting = false;
     process_settled(p);
+    ladder_answer(p);
     for (size_t i = 0; i < p->deleters.n; i++) {
         DeleteProcessResponse res = DELETE_PROCESS_RESPONSE__INIT;
         res.exit = process_exit_message(rpc_arena(p->deleters.calls[i]), p->record->end);
@@ -91,14 +92,12 @@ static void ended(void *user, const sa_error *err)
     struct process *p = user;
     p->committing = false;
     if (err) {
-        end_record__free_unpacked(p->record->end, NULL);
-        p->record->end = NULL;
-        p->record->state = RECORD_STATE_RUNNING;
-        p->record->seq--;
+        process_drop_next(p);
         process_not_committed(p, err);
         return;
     }
     SA_FAULT("end.committed");
+    process_take_next(p);
     p->phase = PROCESS_EXITED;
     p->all->live--;
     link_release(&p->link);
@@ -121,12 +120,18 @@ static void ended(void *user, const sa_error *err)
 static void commit_end(struct process *p, EndRecord *end)
 {
     SA_FAULT("end.reported");
-    p->record->end = end;
-    p->record->state = RECORD_STATE_EXITED;
-    p->record->seq++;
+    ProcessRecord *next = p->next_record = process_record_copy(p->record);
+    process_fill_runs(p, next);
+    next->end = end;
+    next->state = RECORD_STATE_EXITED;
+    next->seq++;
+    next->ready = false;
+    next->descendants = process_has_descendants(p);
+    if (next->stop && !next->descendants)
+        stop_record__free_unpacked(steal_pointer(&next->stop), NULL);
     struct store_set *set = store_set_new();
     struct store_key key = process_key(p);
-    store_put(set, TABLE_PROCESSES, &key, &p->record->base);
+    store_put(set, TABLE_PROCESSES, &key, &next->base);
     process_commit(p, set, ended);
 }
 
@@ -144,6 +149,15 @@ static EndRecord *end_new(uint32_t kind, uint32_t value, const char *reason, int
     return end;
 }
 
+EndRecord *process_end_of(const struct shim_exit *e)
+{
+    EndRecord *end = end_new(e->kind == SHIM_EXIT_CODE ? END_CODE : END_SIGNAL, e->value, "", e->time_us);
+    end->stdout_end = e->end[SHIM_STDOUT];
+    end->stderr_end = e->end[SHIM_STDERR];
+    end->stdin_offset = e->stdin_next;
+    return end;
+}
+
 static void fill_ranges(const struct process *p, EndRecord *end)
 {
     cleanup_buf struct sa_buf dir = {0};
@@ -158,11 +172,10 @@ static void fill_ranges(const struct process *p, EndRecord *end)
 
 void process_commit_exit(struct process *p, const struct shim_exit *e)
 {
-    EndRecord *end = end_new(e->kind == SHIM_EXIT_CODE ? END_CODE : END_SIGNAL, e->value, "", e->time_us);
+    EndRecord *end = process_end_of(e);
     fill_ranges(p, end);
     end->stdout_end = e->end[SHIM_STDOUT]; /* its own; what a descendant writes later is not part of it */
     end->stderr_end = e->end[SHIM_STDERR];
-    end->stdin_offset = e->stdin_next;
     commit_end(p, end);
 }
 
@@ -181,6 +194,7 @@ static void swept(void *user, uint32_t survivors)
     p->lost = true;
     if (survivors)
         sa_log(SA_LOG_WARN, "process.survivors", "process=%s count=%u", p->name, survivors);
+    limits_remove(&p->all->limits, p->name);
     process_step(p);
 }
 

@@ -163,6 +163,13 @@ void link_release(struct link *l)
         add(l, &r, NULL, 0);
 }
 
+void link_last(struct link *l)
+{
+    struct shim_request r = {.type = SHIM_LAST};
+    if (link_is_open(l))
+        add(l, &r, NULL, 0);
+}
+
 void link_run(struct link *l, size_t spec_bytes, size_t input_bytes)
 {
     struct shim_request r = {.type = SHIM_RUN, .value = (uint32_t)spec_bytes, .offset = input_bytes};

@@ -43,6 +43,8 @@ void link_input(struct link *l, uint64_t offset, const void *p, size_t n, bool e
 void link_ask(struct link *l, link_answer_fn *answer, void *user);
 void link_ack(struct link *l, uint32_t stream, uint64_t offset);
 void link_release(struct link *l);
+/* No run follows the present one. */
+void link_last(struct link *l);
 /* To a runner: the command is in its memory file. */
 void link_run(struct link *l, size_t spec_bytes, size_t input_bytes);
 /* Much waits to be sent. */

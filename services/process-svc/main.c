@@ -10,9 +10,13 @@
  *   run.c        RunProcess: one command to its end;  runners.c: the warm shims that run them
  *   kept.c       what commands were asked to leave running
  *   config.c     GetConfig, SetConfig: limits and defaults
+ *   change.c     what changes while a process is known: runs, readiness, what is left of it
+ *   ladder.c     StopProcess: a signal, a time of grace, KILL
+ *   ready.c      readiness by TCP port;  ports.c: who listens, from /proc
  *   stop.c       after SIGTERM: TERM, KILL, nothing left behind
  *   messages.c   records and statuses as messages of the API
  *   spec.c       what a caller asks for, checked, and packed for a shim; users
+ *   policy.c     restarts, readiness and groups in a spec;  process_limits.c: limits, their cgroups
  *   reader.c     journals, read without the shim
  *   link.c       the connection to a shim
  *   spawner.c    the spawn helper, which forks for us
@@ -78,6 +82,7 @@ static int open_all(struct processes *all, sa_error **err)
                                       .n_tables = TABLES,
                                       .durability = store_durability_of(service_text(svc, "durability"))};
     all->directory = sa_format("%s/processes", data);
+    limits_init(&all->limits, data);
     if (user && spec_user_find(user, &all->user, err) < 0)
         return sa_wrap(err, "option --agent-user");
     if (sa_mkdirs(all->directory, 0700, err) < 0 || !(all->store = store_open(all->loop, &opt, err)) ||
@@ -100,6 +105,7 @@ static void release(struct processes *all)
     spawner_free(all->spawner);
     sa_loop_unlock(all->loop);
     store_free(all->store);
+    limits_fini(&all->limits);
     free(all->directory);
     free(all->chunk);
     free(all);
@@ -140,6 +146,7 @@ static void drain(void *state)
             followers_fail(p, err);
             calls_fail(&p->waiters, err);
             calls_fail(&p->deleters, err);
+            calls_fail(&p->stoppers, err);
         }
 }
 

@@ -1,6 +1,7 @@
 /* The API's picture of what the store and the shims know. */
 #include <string.h>
 
+#include "services/process-svc/policy.h"
 #include "services/process-svc/processes.h"
 
 static Google__Protobuf__Timestamp *timestamp(struct sa_arena *a, int64_t us)
@@ -58,7 +59,15 @@ static ProcessSpec *spec_message(struct sa_arena *a, const ProcessRecord *r)
         l->key = sa_arena_strdup(a, r->labels[i]->key);
         l->value = sa_arena_strdup(a, r->labels[i]->value);
     }
+    policy_to_message(a, r, m);
     return m;
+}
+
+static ProcessState state_of(const ProcessRecord *r)
+{
+    return r->state == RECORD_STATE_EXITED        ? PROCESS_STATE_EXITED
+           : r->state == RECORD_STATE_BACKING_OFF ? PROCESS_STATE_BACKING_OFF
+                                                  : PROCESS_STATE_RUNNING;
 }
 
 Process *process_record_message(struct sa_arena *a, const char *id, const ProcessRecord *r)
@@ -66,10 +75,17 @@ Process *process_record_message(struct sa_arena *a, const char *id, const Proces
     Process *m = sa_arena_alloc(a, sizeof *m);
     process__init(m);
     m->process_id = sa_arena_strdup(a, id);
-    m->state = r->state == RECORD_STATE_EXITED ? PROCESS_STATE_EXITED : PROCESS_STATE_RUNNING;
+    m->state = state_of(r);
     m->spec = spec_message(a, r);
     m->state_seq = r->seq;
     m->start_time = timestamp(a, r->started_us);
+    m->pid = m->state == PROCESS_STATE_RUNNING ? r->pid : 0;
+    m->restarts = r->restarts;
+    m->last_exit = process_exit_message(a, r->last_exit);
+    m->ready = r->ready;
+    m->stop_signal = ladder_signal(r->stop);
+    m->descendants = r->descendants;
+    m->oom_kills = r->oom_kills;
     const EndRecord *end = r->end;
     if (end) {
         m->exit = process_exit_message(a, end);
@@ -88,9 +104,6 @@ Process *process_message(struct sa_arena *a, const struct process *p)
     if (p->phase == PROCESS_EXITED)
         return m;
     const struct shim_status *s = &p->status;
-    m->state = PROCESS_STATE_RUNNING; /* its end may be under way to the store: not told yet */
-    m->exit = NULL;
-    m->pid = p->record->pid;
     m->stdin_offset = s->stdin_next;
     m->stdout_first = s->first[SHIM_STDOUT];
     m->stdout_end = s->end[SHIM_STDOUT];

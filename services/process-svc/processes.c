@@ -23,7 +23,7 @@ enum { RETRY_MS = 1000, RECONNECTS_MAX = 8 };
 
 const struct store_table process_tables[TABLES] = {
     [TABLE_PROBE] = {"probe", 1, NULL}, /* one row, written to see whether the store works again */
-    [TABLE_PROCESSES] = {"processes", 1, &process_record__descriptor},
+    [TABLE_PROCESSES] = {"processes", 2, &process_record__descriptor},
     [TABLE_REQUESTS] = {"requests", 1, &request_record__descriptor},
     [TABLE_CONFIG] = {"config", 1, &config_record__descriptor},
 };
@@ -113,9 +113,11 @@ static void process_free(struct process *p)
     calls_clear(&p->starters);
     calls_clear(&p->waiters);
     calls_clear(&p->deleters);
+    calls_clear(&p->stoppers);
+    sa_timer_free(p->stop_timer);
     sa_error_free(p->failure);
-    if (p->record)
-        protobuf_c_message_free_unpacked(&p->record->base, NULL);
+    store_message_free(p->record);
+    store_message_free(p->next_record);
     free(p);
 }
 
@@ -127,7 +129,7 @@ static void collect(void *user)
     if (!p->attachments && !p->followers && reader_is_open(&p->reader))
         reader_close(&p->reader);
     if ((ended || p->gone) && !p->committing && !p->sweeping && !link_is_open(&p->link) && !p->attachments &&
-        !p->followers && !p->waiters.n && !p->deleters.n && !p->starters.n)
+        !p->followers && !p->waiters.n && !p->deleters.n && !p->starters.n && !p->stoppers.n)
         process_free(p);
 }
 
@@ -269,6 +271,8 @@ void process_step(struct process *p)
         process_without_shim(p);
     else if (p->phase == PROCESS_EXITED && p->deleting && !link_is_open(&p->link))
         process_forget(p);
+    else if (!process_change(p) && !ladder_step(p))
+        ready_await(p);
 }
 
 void process_settled(struct process *p)
@@ -312,6 +316,13 @@ static void on_status(void *user, const struct shim_status *status)
     process_step(p);
 }
 
+/* Has its shim more to do than to end? */
+static bool needs_shim(const struct process *p)
+{
+    return p->phase == PROCESS_RUNNING ? p->status.phase != SHIM_EXITED
+                                       : p->phase == PROCESS_EXITED && p->record->descendants;
+}
+
 static void on_closed(void *user)
 {
     struct process *p = user;
@@ -320,10 +331,11 @@ static void on_closed(void *user)
     if (p->phase != PROCESS_STARTING)
         process_settled(p);
     /* A shim that is alive dropped us because of another connection, or of a message: it is asked again. */
-    if (p->phase == PROCESS_RUNNING && p->status.phase == SHIM_RUNNING && p->reconnects < RECONNECTS_MAX &&
-        process_connect(p) == 0) {
+    if (needs_shim(p) && p->reconnects < RECONNECTS_MAX && process_connect(p) == 0) {
         p->reconnects++;
         attachments_reconnected(p);
+        if (p->phase == PROCESS_EXITED)
+            link_release(&p->link);
     } else {
         process_step(p);
     }
@@ -342,6 +354,7 @@ int process_connect(struct process *p)
     int fd = sa_unix_connect(sa_buf_string(&path), SOCK_SEQPACKET, NULL);
     if (fd < 0)
         return -1;
+    p->rung_sent = STOP_RUNG_UNSPECIFIED;
     link_open(&p->link, p->all->loop, fd);
     return 0;
 }
@@ -377,6 +390,8 @@ void process_delete(struct process *p, struct rpc_call *call, bool kill)
     if (call)
         calls_add(&p->deleters, call);
     if (kill)
+        link_last(&p->link);
+    if (kill)
         link_signal(&p->link, SIGKILL, SHIM_SCOPE_TREE, NULL, NULL);
     process_step(p);
 }
@@ -408,6 +423,7 @@ static void retry(void *user)
 void processes_start_timers(struct processes *all)
 {
     all->retry_timer = sa_timer_new(all->loop, retry, all);
+    ready_init(all);
 }
 
 void processes_fini(struct processes *all)
@@ -416,6 +432,7 @@ void processes_fini(struct processes *all)
         while (all->buckets[i])
             process_free(all->buckets[i]);
     sa_timer_free(all->retry_timer);
+    ready_fini(all);
     sa_timer_free(all->prune_timer);
     sa_timer_free(all->ready_timer);
 }

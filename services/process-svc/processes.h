@@ -6,6 +6,9 @@
  *         |                                                                                   |
  *         +--exec failed: intent deleted, directory removed--> (gone) <--delete, committed----+
  *
+ * A process that is to be started again is RUNNING in this sense also between its runs. Whatever else changes
+ * (change.c, ladder.c) is committed and told in the same way, one commit at a time.
+ *
  * Nobody is told of a state that is not committed. An ended process leaves the memory when its shim is gone
  * and nobody follows it; processes_find brings it back from the store. All functions under the service lock.
  */
@@ -18,6 +21,7 @@
 #include "sandboxagent/process/v1/process_service.rpc.h"
 #include "services/process-svc/config.h"
 #include "services/process-svc/link.h"
+#include "services/process-svc/process_limits.h"
 #include "services/process-svc/reader.h"
 #include "services/process-svc/spawner.h"
 #include "services/process-svc/spec.h"
@@ -44,6 +48,7 @@ struct calls {
 struct attachment;
 struct kept;
 struct follower;
+struct look;
 struct run;
 struct runners;
 
@@ -53,7 +58,8 @@ struct process {
     struct sa_id id;
     char name[SA_ID_TEXT + 1];
     enum process_phase phase;
-    ProcessRecord *record; /* as committed, or being committed */
+    ProcessRecord *record;      /* as committed; while STARTING also being committed */
+    ProcessRecord *next_record; /* being committed: takes its place */
     bool committing;
     bool gone;     /* deleted, or never started: to be forgotten */
     bool deleting; /* end it, then forget it */
@@ -71,7 +77,13 @@ struct process {
     struct reader reader;
     struct attachment *attachments;
     struct follower *followers;
-    struct calls starters, waiters, deleters;
+    struct calls starters, waiters, deleters, stoppers;
+    /* ladder.c */
+    bool stop_asked; /* and not yet committed */
+    uint32_t asked_signal, asked_grace_ms;
+    StopRung rung_sent; /* whose signal was sent on this connection */
+    struct sa_timer *stop_timer;
+    uint32_t port_run; /* ready.c: the run (from 1) that was seen to listen on the probe's port; 0: none */
 };
 
 struct processes {
@@ -83,6 +95,7 @@ struct processes {
     char *directory;
     struct spec_user user; /* of user processes by default */
     struct config config;
+    struct limits limits;
     size_t live;            /* starting and running */
     size_t awaited;         /* see process.awaited */
     size_t journal_errors;  /* processes whose journal cannot be written, */
@@ -98,6 +111,8 @@ struct processes {
     struct sa_timer *ready_timer; /* recover.c */
     struct sa_timer *prune_timer; /* recover.c */
     struct sa_timer *retry_timer; /* after a commit that failed */
+    struct sa_timer *look_timer;  /* ready.c */
+    struct look *look;            /* a worker walks through /proc */
     struct process *buckets[PROCESS_BUCKETS];
 };
 
@@ -112,6 +127,8 @@ void processes_start(struct processes *all, struct rpc_call *call, const StartPr
                      const struct spec_user *user);
 /* Answers once it is forgotten. PROCESS_RUNNING unless `kill` or it has ended. */
 void process_delete(struct process *p, struct rpc_call *call, bool kill);
+/* Answers StopProcess once nothing of it is left; goes on when the caller leaves. ladder.c */
+void process_stop(struct process *p, struct rpc_call *call, uint32_t signum, uint32_t grace_ms);
 /* Answers WaitProcess once it has ended. */
 void process_wait(struct process *p, struct rpc_call *call);
 
@@ -167,6 +184,37 @@ void process_publish(struct process *p);
 /* After a start of the service: what it waited for from this process has come. */
 void process_settled(struct process *p);
 void process_commit_running(struct process *p);
+ProcessRecord *process_record_copy(const ProcessRecord *r);
+EndRecord *process_end_of(const struct shim_exit *e);
+
+/* ---- what changes meanwhile: change.c, ladder.c, ready.c ---- */
+
+/* Commits what has changed, if anything has: true, it is under way. */
+bool process_change(struct process *p);
+/* Commits `next`, which it takes, as the record with the next number; then tells it. */
+void process_commit_change(struct process *p, ProcessRecord *next);
+/* The record that was being committed takes the place of the old one; or not. */
+void process_take_next(struct process *p);
+void process_drop_next(struct process *p);
+/* What the shim says of the runs so far. */
+void process_fill_runs(const struct process *p, ProcessRecord *next);
+bool process_is_ready(const struct process *p);
+/* It has ended, and something that it started lives. */
+bool process_has_descendants(const struct process *p);
+/* The next step of a stop: true, it is being committed. */
+bool ladder_step(struct process *p);
+/* Nothing of it is left: tells those who wait for that. */
+void ladder_answer(struct process *p);
+/* The signal of a rung; 0 without a stop. */
+uint32_t ladder_signal(const StopRecord *stop);
+void ladder_not_committed(struct process *p, const sa_error *err);
+/* Sees to it that its port is looked for, if it waits for one. */
+void ready_await(struct process *p);
+void ready_init(struct processes *all);
+void ready_fini(struct processes *all);
+
+/* ---- the end ---- */
+
 void process_commit_exit(struct process *p, const struct shim_exit *e);
 /* There is no shim any more. */
 void process_without_shim(struct process *p);

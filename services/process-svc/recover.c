@@ -42,8 +42,10 @@ static void recover_intent(struct process *p)
     bool known = p->record && *p->record->request_id;
     p->deleting = !known;
     await_status(p); /* until it is completed or undone */
-    if (process_connect(p) == 0 && !known)
-        link_signal(&p->link, SIGKILL, SHIM_SCOPE_TREE, NULL, NULL);
+    if (process_connect(p) < 0 || known)
+        return;
+    link_last(&p->link);
+    link_signal(&p->link, SIGKILL, SHIM_SCOPE_TREE, NULL, NULL);
 }
 
 static bool recover_record(void *user, const struct store_row *row)
@@ -58,9 +60,9 @@ static bool recover_record(void *user, const struct store_row *row)
         return true;
     }
     memcpy(id.bytes, row->key, sizeof id.bytes);
-    enum process_phase phase = record->state == RECORD_STATE_EXITED    ? PROCESS_EXITED
-                               : record->state == RECORD_STATE_RUNNING ? PROCESS_RUNNING
-                                                                       : PROCESS_STARTING;
+    enum process_phase phase = record->state == RECORD_STATE_EXITED   ? PROCESS_EXITED
+                               : record->state == RECORD_STATE_INTENT ? PROCESS_STARTING
+                                                                      : PROCESS_RUNNING;
     struct process *p = process_new(all, id, record, phase);
     if (phase == PROCESS_STARTING)
         recover_intent(p);

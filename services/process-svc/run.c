@@ -194,7 +194,11 @@ static int hand_over(struct run *r, const struct spec_user *user, sa_error **err
 {
     const ProtobufCBinaryData *in = &r->req->stdin;
     const struct spec_mode mode = {
-        .keep = r->req->keep_descendants, .user = user, .journal_bytes = r->max_output};
+        .keep = r->req->keep_descendants,
+        .user = user,
+        .journal_bytes = r->max_output,
+        .limits = &r->all->limits,
+    };
     if (!(r->runner = runners_take(r->all, on_end, r, err)))
         return -1;
     ssize_t n = spec_write(runner_file(r->runner), r->req->spec, &mode, err);

@@ -8,7 +8,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "adapters/os/clock.h"
 #include "adapters/os/mem.h"
+#include "services/process-svc/policy.h"
+#include "services/process-svc/process_limits.h"
 
 /* ---- checks ---- */
 
@@ -73,7 +76,7 @@ int spec_check(const ProcessSpec *spec, sa_error **err)
     if (spec->stdout_retention > RETENTION_POLICY_ACKNOWLEDGED)
         return sa_fail(err, SA_INVALID_REQUEST, "spec.stdout_retention %u is unknown",
                        (unsigned)spec->stdout_retention);
-    return check_labels(spec, err);
+    return check_labels(spec, err) < 0 ? -1 : policy_check(spec, err);
 }
 
 /* ---- users ---- */
@@ -130,6 +133,8 @@ static void fill(struct sa_buf *b, const ProcessSpec *spec, const struct spec_mo
 {
     struct shim_spec h = {.magic = SHIM_SPEC_MAGIC, .version = SHIM_VERSION};
     const ProtobufCBinaryData root = {1, (uint8_t *)(uintptr_t) "/"};
+    char run[SA_ID_TEXT + 1]; /* the cgroups of a command need a name too */
+    sa_id_format(sa_id_new(), run);
     h.flags = (mode->id ? 0 : SHIM_FLAG_RUN) | (mode->user->set ? SHIM_FLAG_SET_USER : 0) |
               (mode->keep ? SHIM_FLAG_KEEP : 0);
     h.uid = mode->user->uid;
@@ -147,6 +152,8 @@ static void fill(struct sa_buf *b, const ProcessSpec *spec, const struct spec_mo
     h.cwd_bytes = add_strings(b, spec->cwd.len ? &spec->cwd : &root, 1);
     h.argv_bytes = add_strings(b, spec->argv, spec->n_argv);
     h.env_bytes = add_strings(b, spec->env, spec->n_env);
+    limits_pack(mode->limits, mode->id ? mode->id : run, spec->limits, &h, b);
+    policy_pack(spec, &h, b);
     h.size = (uint32_t)b->len;
     memcpy(b->data, &h, sizeof h);
 }
@@ -224,6 +231,11 @@ int spec_fail(sa_error **err, const ProcessSpec *spec, uint32_t stage, int errnu
     else if (stage == SHIM_STAGE_CWD)
         sa_fail(err, SA_EXEC_FAILED, "cannot run `%s`: working directory `%s`: %s", program, cwd,
                 strerror(errnum));
+    else if (stage == SHIM_STAGE_LIMITS)
+        sa_fail(err, SA_LIMIT_UNAVAILABLE, "cannot run `%s`: set its limits: %s", program, strerror(errnum));
+    else if (stage == SHIM_STAGE_USER && *spec->group)
+        sa_fail(err, SA_EXEC_FAILED, "cannot run `%s`: change to user `%s` and group `%s`: %s", program,
+                spec->user, spec->group, strerror(errnum));
     else if (stage == SHIM_STAGE_USER)
         sa_fail(err, SA_EXEC_FAILED, "cannot run `%s`: change to user `%s`: %s", program, spec->user,
                 strerror(errnum));

@@ -7,6 +7,8 @@
 #include "sandboxagent/process/v1/process_service.rpc.h"
 #include "services/process-svc/shim/protocol.h"
 
+struct limits;
+
 enum { SPEC_LABELS_MAX = 64, SPEC_LABEL_BYTES_MAX = 256 };
 
 /* INVALID_REQUEST names the field and the limit. Never says a value of the environment. */
@@ -30,6 +32,7 @@ struct spec_mode {
     const struct spec_user *user;
     enum shim_retention retention[SHIM_STREAMS];
     uint64_t journal_bytes;
+    const struct limits *limits; /* where its cgroups may be made */
 };
 /* Writes the shim's spec to the start of a memfd; its size, or -1. spec must have passed spec_check. */
 ssize_t spec_write(int fd, const ProcessSpec *spec, const struct spec_mode *mode, sa_error **err);

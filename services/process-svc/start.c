@@ -5,6 +5,7 @@
 #include "adapters/os/fault.h"
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
+#include "services/process-svc/policy.h"
 #include "services/process-svc/processes.h"
 
 static ProcessRecord *record_new(const struct config *c, const StartProcessRequest *req)
@@ -20,6 +21,7 @@ static ProcessRecord *record_new(const struct config *c, const StartProcessReque
     r.user = spec->user;
     r.stdout_retention = (uint32_t)spec->stdout_retention;
     r.journal_bytes = spec->journal_bytes ? spec->journal_bytes : c->default_journal_bytes;
+    policy_to_record(spec, &r);
     r.n_labels = spec->n_labels;
     r.labels = sa_arena_alloc(a, (spec->n_labels + 1) * sizeof *r.labels);
     for (size_t i = 0; i < spec->n_labels; i++) {
@@ -28,11 +30,7 @@ static ProcessRecord *record_new(const struct config *c, const StartProcessReque
         l->key = spec->labels[i]->key;
         l->value = spec->labels[i]->value;
     }
-    /* A deep copy that owns itself. */
-    size_t n = protobuf_c_message_get_packed_size(&r.base);
-    uint8_t *packed = sa_arena_alloc(a, n + 1);
-    protobuf_c_message_pack(&r.base, packed);
-    ProcessRecord *copy = (ProcessRecord *)protobuf_c_message_unpack(r.base.descriptor, NULL, n, packed);
+    ProcessRecord *copy = process_record_copy(&r);
     sa_arena_free(a);
     return copy;
 }
@@ -78,6 +76,7 @@ void process_commit_running(struct process *p)
     p->record->pid = p->status.child_pid;
     p->record->started_us = p->status.started_us;
     p->record->seq = 1;
+    p->record->ready = process_is_ready(p);
     struct store_set *set = store_set_new();
     struct store_key key = process_key(p);
     store_put(set, TABLE_PROCESSES, &key, &p->record->base);
@@ -107,6 +106,7 @@ static void intended(void *user, const sa_error *err)
         .user = &p->user,
         .retention = {acknowledged ? SHIM_ACKNOWLEDGED : SHIM_RING, SHIM_RING},
         .journal_bytes = p->record->journal_bytes,
+        .limits = &all->limits,
     };
     cleanup_close int spec = spec_memfd(p->spec, &mode, &p->failure);
     int fd = spec < 0 ? -1 : spawner_spawn(all->spawner, spec, &p->failure);

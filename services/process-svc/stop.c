@@ -49,6 +49,7 @@ static size_t rung(struct ending *e, uint32_t signum, uint64_t ms)
     for (size_t i = 0; i < e->n; i++) {
         if (e->fds[i].fd < 0)
             continue;
+        request(e->fds[i].fd, SHIM_LAST, 0);
         request(e->fds[i].fd, SHIM_SIGNAL, signum);
         request(e->fds[i].fd, SHIM_SIGNAL, SIGCONT);
         left++;

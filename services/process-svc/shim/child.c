@@ -19,10 +19,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "services/process-svc/shim/cgroup.h"
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -77,6 +80,14 @@ static void default_signals(void)
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int limit_files(const struct start *s)
+{
+    const struct {
+        uint64_t now, max;
+    } limit = {s->spec->open_files, s->spec->open_files};
+    return s->spec->open_files ? (int)syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, NULL) : 0;
 }
 
 static int become_user(const struct start *s)
@@ -145,10 +156,16 @@ static void exec_search(struct start *s)
 /* In the child, until exec. Returns only on failure, with errno. */
 static void run_child(struct start *s)
 {
+    s->stage = SHIM_STAGE_LIMITS;
+    if (cgroups_join(s->spec, s->parts) < 0)
+        return;
     s->stage = SHIM_STAGE_FORK;
     if (setsid() < 0 || place_stdio(s->stdio) < 0)
         return;
     umask(022);
+    s->stage = SHIM_STAGE_LIMITS;
+    if (limit_files(s) < 0)
+        return;
     s->stage = SHIM_STAGE_USER;
     if (become_user(s) < 0)
         return;
@@ -188,6 +205,11 @@ pid_t child_start(const struct shim_spec *spec, const struct shim_spec_parts *pa
                   uint32_t *ret_stage, uint32_t *ret_errno)
 {
     struct start s = {.spec = spec, .parts = parts, .stdio = stdio, .path = DEFAULT_PATH, .parent = getpid()};
+    if (cgroups_make(spec, parts) < 0) {
+        *ret_stage = SHIM_STAGE_LIMITS;
+        *ret_errno = (uint32_t)errno;
+        return -1;
+    }
     size_t size = ((size_t)spec->argc + spec->envc + 2) * sizeof(char *);
     char **table = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (table == MAP_FAILED) {

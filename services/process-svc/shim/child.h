@@ -10,9 +10,10 @@
  * are ignored. So child_start has few to set back. */
 void child_prepare_signals(void);
 
-/* Starts the command of a checked spec with stdio[0..2] as its standard descriptors, in its own session and
- * group, with default signals and no other descriptor; it dies with the calling thread. Returns the pid once
- * exec has succeeded; -1 with *ret_stage (enum shim_stage) and *ret_errno. */
+/* Makes the cgroups of a checked spec and starts its command in them, with stdio[0..2] as its standard
+ * descriptors, in its own session and group, with default signals and no other descriptor; it dies with the
+ * calling thread. Returns the pid once exec has succeeded; -1 with *ret_stage (enum shim_stage) and
+ * *ret_errno. The cgroups stay. */
 pid_t child_start(const struct shim_spec *spec, const struct shim_spec_parts *parts, const int stdio[3],
                   uint32_t *ret_stage, uint32_t *ret_errno);
 

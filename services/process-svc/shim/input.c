@@ -18,6 +18,8 @@ void input_close(struct input *in)
     if (in->pipe >= 0)
         close(in->pipe);
     in->pipe = -1;
+    if (in->hold)
+        return;
     in->closed = 1;
     in->written = in->next;
 }
@@ -57,6 +59,12 @@ static void finish(struct input *in)
         input_close(in);
 }
 
+void input_resume(struct input *in, int pipe)
+{
+    in->pipe = pipe;
+    finish(in); /* it had ended before */
+}
+
 int input_take(struct input *in, uint64_t offset, const void *p, size_t n, int eof)
 {
     if (offset > in->next)
@@ -70,7 +78,7 @@ int input_take(struct input *in, uint64_t offset, const void *p, size_t n, int e
     size_t left = have < n ? n - (size_t)have : 0;
     if (in->next - in->written + left > SHIM_INPUT_PENDING_MAX)
         return ENOBUFS;
-    size_t now = in->written == in->next && left ? feed(in, at, left) : 0;
+    size_t now = in->pipe >= 0 && in->written == in->next && left ? feed(in, at, left) : 0;
     if (in->closed)
         return EPIPE;
     /* What the pipe has taken is taken, whatever becomes of the rest. */
@@ -96,9 +104,9 @@ int input_pump(struct input *in, void *buf, size_t n)
             break;
         }
         size_t fed = feed(in, buf, (size_t)r);
+        in->written += fed;
         if (in->pipe < 0)
             break;
-        in->written += fed;
         uint64_t to = in->written - in->written % BLOCK;
         if (to - in->freed >= FREE_STEP && !fallocate(in->spool, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                                                       (off_t)in->freed, (off_t)(to - in->freed)))

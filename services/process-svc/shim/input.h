@@ -13,9 +13,10 @@ struct input {
     uint64_t freed;   /* the spool is a hole up to here */
     int eof;          /* close the pipe once all is written */
     int closed;       /* nothing is taken any more: eof, or the child does not read */
+    int hold;         /* another run may come: what this one does not read waits for it */
 };
 
-/* Both descriptors become the input's. */
+/* Both descriptors become the input's. hold is the caller's to set. */
 void input_init(struct input *in, int pipe, int spool, uint64_t next, int eof);
 
 /* Takes bytes at an offset: the part before `next` is ignored. 0, or an errno:
@@ -28,5 +29,7 @@ int input_pump(struct input *in, void *buf, size_t n);
 
 /* The pipe has no reader any more, or the child has ended. */
 void input_close(struct input *in);
+/* Goes on with the pipe of another run. */
+void input_resume(struct input *in, int pipe);
 
 #endif

@@ -6,6 +6,9 @@
  * spawn        forks; the copy goes on as a shim (shim.c), which outlives helper and service
  *   shim.c       the life of one shim: start, loop, exit record
  *   child.c      vfork and exec; walking and signalling what descends
+ *   again.c      the restart policy, the exit record
+ *   cgroup.c     the cgroups of a child with limits
+ *   match.c      looks for what makes a process ready
  *   journal.c    output: append-only files with a bounded kept range
  *   input.c      input at an offset, spooled while the child does not read
  *   runner.c     commands of RunProcess, one after the other, without a directory

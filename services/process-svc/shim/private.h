@@ -1,4 +1,4 @@
-/* What the files of a shim share: shim.c lives, start.c gives birth. */
+/* What the files of a shim share: shim.c lives, start.c gives birth, again.c does it again. */
 #ifndef SERVICES_PROCESS_SVC_SHIM_PRIVATE_H_
 #define SERVICES_PROCESS_SVC_SHIM_PRIVATE_H_
 
@@ -9,6 +9,7 @@
 
 #include "services/process-svc/shim/input.h"
 #include "services/process-svc/shim/journal.h"
+#include "services/process-svc/shim/match.h"
 #include "services/process-svc/shim/protocol.h"
 #include "services/process-svc/shim/shim.h"
 
@@ -40,6 +41,13 @@ struct shim {
     struct input input;
     struct shim_status status;
     struct shim_state state;
+    /* The spec, as far as it is needed after the start: restarts, cgroups, a pattern. Else NULL. */
+    const struct shim_spec *spec;
+    struct shim_spec_parts parts;
+    bool last;                 /* no run follows the present one */
+    uint32_t in_a_row;         /* restarts without a long run between them */
+    uint64_t run_ns, again_ns; /* when the run began; when the next one may (0: now) */
+    struct match match;
     /* Bytes taken from a pipe that the disk has refused so far. */
     size_t held_at, held_end;
     struct stream *held_by;
@@ -50,9 +58,20 @@ struct shim {
     } request;
 };
 
+uint64_t shim_now_ns(void);
 int64_t shim_wall_us(void);
 void shim_poll(struct shim *s, int fd, int source, uint32_t events, int op);
 /* Makes everything and starts the child; 0, or -1 with errno (and status.failed_stage, where known). */
 int shim_start(struct shim *s, const struct shim_descriptors *d);
+/* Makes pipes and starts the child, the first time or again; keeps our ends. 0, or -1 with errno and
+ * status.failed_stage; nothing is left open then. */
+int shim_start_child(struct shim *s, const struct shim_spec *spec, const struct shim_spec_parts *parts);
+/* The child was started: tells it. */
+void shim_child_runs(struct shim *s);
+void shim_read_stream(struct shim *s, struct stream *st);
+/* Out of epoll before it is closed: a descriptor that a child still shares would go on reporting. */
+void shim_drop(struct shim *s, int *fd, bool polled);
+/* KILL to all that descends from us, until nothing is left. */
+void shim_kill_tree(struct shim *s);
 
 #endif

@@ -32,6 +32,15 @@ static bool is_strings(const char *p, uint32_t n, uint32_t count)
     return p == end;
 }
 
+/* What is said about restarts, limits and readiness. */
+static bool check_policies(const struct shim_spec *s)
+{
+    return s->restart <= SHIM_RESTART_ALWAYS && s->n_cgroups <= SHIM_CGROUPS_MAX &&
+           s->n_settings <= SHIM_SETTINGS_MAX && s->cgroups_bytes <= SHIM_CGROUP_PATHS_MAX &&
+           s->settings_bytes <= SHIM_CGROUP_PATHS_MAX && s->pattern_bytes <= SHIM_PATTERN_MAX &&
+           (s->restart == SHIM_RESTART_NONE || (s->backoff_ms && s->backoff_max_ms >= s->backoff_ms));
+}
+
 bool shim_check_spec(const void *data, size_t n, struct shim_spec_parts *ret_parts)
 {
     struct shim_spec s;
@@ -39,18 +48,24 @@ bool shim_check_spec(const void *data, size_t n, struct shim_spec_parts *ret_par
         s.argc == 0 || s.cwd_bytes == 0 || s.cwd_bytes > SHIM_CWD_MAX || s.argv_bytes > SHIM_ARGV_MAX ||
         s.env_bytes > SHIM_ENV_MAX || s.journal_bytes == 0 || s.journal_bytes > SHIM_JOURNAL_MAX ||
         s.retention[0] > SHIM_ACKNOWLEDGED || s.retention[1] > SHIM_ACKNOWLEDGED ||
-        !memchr(s.id, 0, sizeof s.id))
+        !memchr(s.id, 0, sizeof s.id) || !check_policies(&s))
         return false;
     size_t groups = s.n_groups * sizeof(uint32_t);
-    if (n != sizeof s + groups + s.cwd_bytes + s.argv_bytes + s.env_bytes)
+    if (n != sizeof s + groups + s.cwd_bytes + s.argv_bytes + s.env_bytes + s.cgroups_bytes +
+                 s.settings_bytes + s.pattern_bytes)
         return false;
     struct shim_spec_parts parts;
     parts.groups = (const uint32_t *)(const void *)((const char *)data + sizeof s);
     parts.cwd = (const char *)data + sizeof s + groups;
     parts.argv = parts.cwd + s.cwd_bytes;
     parts.env = parts.argv + s.argv_bytes;
+    parts.cgroups = parts.env + s.env_bytes;
+    parts.settings = parts.cgroups + s.cgroups_bytes;
+    parts.pattern = parts.settings + s.settings_bytes;
     if (!is_strings(parts.cwd, s.cwd_bytes, 1) || !is_strings(parts.argv, s.argv_bytes, s.argc) ||
-        !is_strings(parts.env, s.env_bytes, s.envc))
+        !is_strings(parts.env, s.env_bytes, s.envc) ||
+        !is_strings(parts.cgroups, s.cgroups_bytes, s.n_cgroups) ||
+        !is_strings(parts.settings, s.settings_bytes, 2 * s.n_settings))
         return false;
     if ((s.flags & SHIM_FLAG_RUN) && s.journal_bytes > RUNNER_OUTPUT_MAX)
         return false;
@@ -76,7 +91,7 @@ bool shim_check_request(const void *data, size_t n, struct shim_request *ret)
 {
     struct shim_request r;
     if (!take(data, n, &r, sizeof r, SHIM_REQUEST_MAGIC) || r.type < SHIM_STATUS ||
-        (r.type > SHIM_RELEASE && r.type != SHIM_RUN) ||
+        (r.type > SHIM_LAST && r.type != SHIM_RUN) ||
         n - sizeof r > (r.type == SHIM_INPUT ? SHIM_INPUT_CHUNK_MAX : 0))
         return false;
     if (r.type == SHIM_ACK && r.stream >= SHIM_STREAMS)
@@ -122,12 +137,14 @@ bool shim_check_status(const void *data, size_t n, struct shim_status *ret)
 {
     struct shim_status s;
     if (n != sizeof s || !take(data, n, &s, sizeof s, SHIM_STATUS_MAGIC) || s.phase < SHIM_STARTING ||
-        s.phase > SHIM_EXITED)
+        s.phase > SHIM_BACKING_OFF)
         return false;
     for (int i = 0; i < SHIM_STREAMS; i++)
         if (s.first[i] > s.end[i] || s.end[i] > INT64_MAX)
             return false;
-    if (s.phase == SHIM_EXITED && !shim_check_exit(&s.exit, sizeof s.exit, &s.exit))
+    if (s.phase >= SHIM_EXITED && !shim_check_exit(&s.exit, sizeof s.exit, &s.exit))
+        return false;
+    if (s.restarts && !shim_check_exit(&s.last_exit, sizeof s.last_exit, &s.last_exit))
         return false;
     *ret = s;
     return true;

@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 enum {
-    SHIM_VERSION = 1,
+    SHIM_VERSION = 2,
     SHIM_STDOUT = 0,
     SHIM_STDERR = 1,
     SHIM_STREAMS = 2,
@@ -34,10 +34,14 @@ enum {
     SHIM_JOURNAL_MAX = 1 << 30,
     SHIM_INPUT_PENDING_MAX = 32 << 20, /* bytes that the shim has taken and the child has not read */
     SHIM_INPUT_CHUNK_MAX = 32 << 10,   /* bytes of one SHIM_INPUT request */
+    SHIM_CGROUPS_MAX = 4,              /* hierarchies */
+    SHIM_SETTINGS_MAX = 16,
+    SHIM_CGROUP_PATHS_MAX = 64 << 10, /* bytes of all their names, and of the settings */
+    SHIM_PATTERN_MAX = 4096,
 };
 
-/* ---- the spec: header, then groups (u32 each), cwd, arguments, environment, each string with its NUL ----
- */
+/* ---- the spec: header, then groups (u32 each), cwd, arguments, environment, cgroups, settings, each string
+ * with its NUL, then the pattern ---- */
 
 #define SHIM_SPEC_MAGIC 0x63707353u /* "Sspc" */
 
@@ -45,6 +49,9 @@ enum shim_retention {
     SHIM_RING,         /* bounded: the oldest bytes go */
     SHIM_ACKNOWLEDGED, /* bounded: the child is blocked until bytes are acknowledged */
 };
+
+/* When the child is started again after its end. */
+enum shim_restart { SHIM_RESTART_NONE, SHIM_RESTART_ON_FAILURE, SHIM_RESTART_ALWAYS };
 
 enum {
     SHIM_FLAG_RUN = 1, /* for a runner: there is no id */
@@ -62,12 +69,19 @@ struct shim_spec {
     uint32_t retention[SHIM_STREAMS];
     uint64_t journal_bytes; /* bound of each stream */
     char id[SHIM_ID_TEXT + 2];
+    uint32_t restart;                                  /* enum shim_restart */
+    uint32_t backoff_ms, backoff_max_ms, max_restarts; /* see again.c */
+    uint32_t open_files;                               /* RLIMIT_NOFILE; 0: as we have it */
+    uint32_t n_cgroups, cgroups_bytes;                 /* directories to make and to put the child into */
+    uint32_t n_settings, settings_bytes;               /* file, value, file, value: written before */
+    uint32_t pattern_bytes; /* what `matched` of the status looks for; 0: nothing */
 };
 
 /* Where the parts of a checked spec are. */
 struct shim_spec_parts {
     const uint32_t *groups;
     const char *cwd, *argv, *env; /* argv and env: strings one after the other */
+    const char *cgroups, *settings, *pattern;
 };
 /* Does it hold together: sizes, counts, terminators, limits? */
 bool shim_check_spec(const void *data, size_t n, struct shim_spec_parts *ret_parts);
@@ -106,6 +120,7 @@ enum shim_request_type {
     SHIM_ACK = 3,     /* stream, offset: what comes before is no longer needed. Not answered */
     SHIM_SIGNAL = 4,  /* value: signal, scope */
     SHIM_RELEASE = 5, /* the exit record was taken: end when no descendant is left. Not answered */
+    SHIM_LAST = 6,    /* no run follows the present one; between two runs it is over now. Not answered */
     SHIM_RUN = 16,    /* to a runner: value: bytes of the spec, offset: bytes of input */
 };
 
@@ -167,7 +182,8 @@ enum shim_phase {
     SHIM_STARTING = 1,
     SHIM_FAILED = 2, /* failed_stage, failed_errno; the shim ends */
     SHIM_RUNNING = 3,
-    SHIM_EXITED = 4, /* exit is set, all its output is in the journals */
+    SHIM_EXITED = 4,      /* exit is set, all its output is in the journals */
+    SHIM_BACKING_OFF = 5, /* as EXITED, but it is started again after a pause */
 };
 
 enum shim_stage {
@@ -176,24 +192,28 @@ enum shim_stage {
     SHIM_STAGE_USER = 3,
     SHIM_STAGE_CWD = 4,
     SHIM_STAGE_EXEC = 5,
+    SHIM_STAGE_LIMITS = 6,
 };
 
 struct shim_status {
     uint32_t magic, version, phase;
-    uint32_t shim_pid, child_pid;
+    uint32_t shim_pid, child_pid; /* SHIM_BACKING_OFF: the child that was */
     uint32_t failed_stage, failed_errno;
     uint32_t answer_errno;  /* of the request `answered` */
     uint32_t journal_errno; /* not 0: a journal cannot be written, the child is blocked meanwhile */
     uint8_t stdin_closed;   /* by the caller or by the child */
     uint8_t descendants;    /* phase SHIM_EXITED: some are left */
-    uint8_t unused[2];
+    uint8_t matched;        /* the pattern has come since the child was last started */
+    uint8_t unused[1];
+    uint32_t restarts, oom_kills;     /* how often started again; killed by the limit of memory */
     uint64_t answered;                /* number of the connection's last request that was answered; 0: none */
     uint64_t shim_start, child_start; /* clock ticks since boot, as in /proc/<pid>/stat */
     int64_t started_us;
     uint64_t stdin_next;    /* next expected offset */
     uint64_t stdin_pending; /* bytes taken that the child has not read */
     uint64_t first[SHIM_STREAMS], end[SHIM_STREAMS];
-    struct shim_exit exit;
+    struct shim_exit exit;      /* of the run that has ended: SHIM_EXITED, SHIM_BACKING_OFF */
+    struct shim_exit last_exit; /* with restarts: of the run that the last restart followed */
 };
 bool shim_check_status(const void *data, size_t n, struct shim_status *ret);
 

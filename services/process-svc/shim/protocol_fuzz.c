@@ -30,6 +30,10 @@ static void check_spec(const uint8_t *data, size_t size)
         check_strings(parts.cwd, end, 1);
         check_strings(parts.argv, end, s->argc);
         check_strings(parts.env, end, s->envc);
+        check_strings(parts.cgroups, end, s->n_cgroups);
+        check_strings(parts.settings, end, 2 * s->n_settings);
+        if (parts.pattern + s->pattern_bytes != end)
+            abort();
         if ((const char *)(parts.groups + s->n_groups) != parts.cwd)
             abort();
     }

@@ -11,10 +11,12 @@
 
 #include "services/process-svc/shim/protocol.h"
 
-/* A spec: "/", {"echo", "hello"}, {"A=b"}, one group. */
+/* A spec: "/", {"echo", "hello"}, {"A=b"}, one group, one cgroup with one setting, a pattern without NUL. */
 static size_t make_spec(uint8_t *buf)
 {
-    static const char strings[] = "/\0echo\0hello\0A=b";
+    static const char strings[] = "/\0echo\0hello\0A=b\0/g\0/g/max\0"
+                                  "7\0ready";
+    enum { STRINGS = sizeof strings - 1 };
     struct shim_spec s = {
         .magic = SHIM_SPEC_MAGIC, .version = SHIM_VERSION, .argc = 2, .envc = 1, .n_groups = 1};
     s.cwd_bytes = 2;
@@ -22,10 +24,14 @@ static size_t make_spec(uint8_t *buf)
     s.env_bytes = 4;
     s.journal_bytes = SHIM_JOURNAL_MIN;
     strcpy(s.id, "01h00000000000000000000000");
-    s.size = (uint32_t)(sizeof s + 4 + sizeof strings);
+    s.n_cgroups = s.n_settings = 1;
+    s.cgroups_bytes = 3;
+    s.settings_bytes = 9;
+    s.pattern_bytes = 5;
+    s.size = (uint32_t)(sizeof s + 4 + STRINGS);
     memcpy(buf, &s, sizeof s);
     memset(buf + sizeof s, 1, 4);
-    memcpy(buf + sizeof s + 4, strings, sizeof strings);
+    memcpy(buf + sizeof s + 4, strings, STRINGS);
     return s.size;
 }
 
@@ -41,6 +47,10 @@ static void a_spec_is_taken_apart(void **state)
     assert_string_equal(parts.argv + 5, "hello");
     assert_string_equal(parts.env, "A=b");
     assert_int_equal(parts.groups[0], 0x01010101);
+    assert_string_equal(parts.cgroups, "/g");
+    assert_string_equal(parts.settings, "/g/max");
+    assert_string_equal(parts.settings + 7, "7");
+    assert_memory_equal(parts.pattern, "ready", 5);
 }
 
 static void a_spec_for_a_runner_has_no_id_and_fits_into_its_file(void **state)
@@ -74,10 +84,10 @@ static void a_spec_that_does_not_hold_together_is_refused(void **state)
             make_spec(buf);
             buf[at] = (uint8_t)v;
             if (shim_check_spec(buf, n, &parts))
-                assert_true(parts.env + 4 <= (char *)buf + n);
+                assert_true(parts.pattern <= (char *)buf + n);
         }
     n = make_spec(buf);
-    buf[n - 1] = 'x'; /* the last string has no end */
+    buf[n - 6] = 'x'; /* the last string has no end */
     assert_false(shim_check_spec(buf, n, &parts));
     make_spec(buf);
     strcpy(((struct shim_spec *)(void *)buf)->id, "../../../../../../../../etc");
@@ -113,7 +123,7 @@ static void requests_out_of_range_are_refused(void **state)
     m.r.version++;
     assert_false(shim_check_request(&m, sizeof m.r, &r));
     m.r.version--;
-    m.r.type = SHIM_RELEASE + 1;
+    m.r.type = SHIM_LAST + 1;
     assert_false(shim_check_request(&m, sizeof m.r, &r));
 }
 
@@ -150,6 +160,15 @@ static void a_status_must_make_sense(void **state)
     s.first[0] = 0;
     s.phase = SHIM_EXITED; /* without an exit record */
     assert_false(shim_check_status(&s, sizeof s, &r));
+    s.phase = SHIM_BACKING_OFF;
+    assert_false(shim_check_status(&s, sizeof s, &r));
+    s.exit.kind = SHIM_EXIT_CODE;
+    shim_seal_exit(&s.exit);
+    assert_true(shim_check_status(&s, sizeof s, &r));
+    s.restarts = 1; /* without the end that it followed */
+    assert_false(shim_check_status(&s, sizeof s, &r));
+    s.last_exit = s.exit;
+    assert_true(shim_check_status(&s, sizeof s, &r));
     s.phase = 0;
     assert_false(shim_check_status(&s, sizeof s, &r));
 }

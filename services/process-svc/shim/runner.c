@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "services/process-svc/shim/cgroup.h"
 #include "services/process-svc/shim/child.h"
 #include "services/process-svc/shim/protocol.h"
 
@@ -48,7 +49,7 @@ struct runner {
     bool leaving;                 /* end with the last descendant */
     uint64_t kill_ms;             /* when TERM is followed by KILL; 0: it is not under way */
     const struct shim_spec *spec; /* mapped; NULL: none */
-    struct shim_spec_parts parts;
+    struct shim_spec_parts parts; /* NULLs: the spec is not checked */
     size_t spec_bytes;
     uint64_t input_at, input_end;
     uint64_t bound; /* kept bytes of each stream */
@@ -82,6 +83,8 @@ static void drop(struct runner *r, int which)
 static void kill_all(struct runner *r)
 {
     r->killing = true;
+    if (r->parts.cgroups)
+        cgroups_kill(r->spec, &r->parts);
     descendants_signal(SIGKILL, 0, 0);
 }
 
@@ -152,9 +155,12 @@ static void clear(struct runner *r)
         drop(r, i);
     if (r->keep)
         remove_kept();
+    if (r->parts.cgroups)
+        cgroups_remove(r->spec, &r->parts);
     if (r->spec)
         munmap((void *)(uintptr_t)r->spec, r->spec_bytes);
     r->spec = NULL;
+    r->parts = (struct shim_spec_parts){0};
     memset(r->chunk, 0, r->used);
     r->used = 0;
     r->child = 0;

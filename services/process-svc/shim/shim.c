@@ -36,6 +36,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "services/process-svc/shim/again.h"
+#include "services/process-svc/shim/cgroup.h"
 #include "services/process-svc/shim/child.h"
 #include "services/process-svc/shim/private.h"
 
@@ -50,7 +52,7 @@
 
 enum { READS_PER_TURN = 4 };
 
-static uint64_t now_ns(void)
+uint64_t shim_now_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -70,8 +72,7 @@ void shim_poll(struct shim *s, int fd, int source, uint32_t events, int op)
     epoll_ctl(s->epoll, op, fd, &e);
 }
 
-/* Out of epoll before it is closed: a descriptor that a child still shares would go on reporting. */
-static void drop(struct shim *s, int *fd, bool polled)
+void shim_drop(struct shim *s, int *fd, bool polled)
 {
     if (*fd < 0)
         return;
@@ -96,9 +97,23 @@ static void fill_status(struct shim *s)
     }
 }
 
+static void kill_now(struct shim *s)
+{
+    if (s->spec)
+        cgroups_kill(s->spec, &s->parts);
+    descendants_signal(SIGKILL, 0, 0);
+    s->retry_ns = shim_now_ns() + RETRY_NS;
+}
+
+void shim_kill_tree(struct shim *s)
+{
+    s->killing = true;
+    kill_now(s);
+}
+
 static void connection_lost(struct shim *s)
 {
-    drop(s, &s->connection, true);
+    shim_drop(s, &s->connection, true);
     s->answer = false;
 }
 
@@ -124,7 +139,7 @@ static void send_status(struct shim *s)
         return;
     }
     s->answer = s->changed = s->grown = false;
-    s->told_ns = now_ns();
+    s->told_ns = shim_now_ns();
     watch_connection(s, EPOLLIN);
 }
 
@@ -194,6 +209,14 @@ static void advance(struct shim *s, struct stream *st)
         publish_first(s, st);
 }
 
+static void look_for_pattern(struct shim *s, const struct stream *st, const void *p, size_t n)
+{
+    if (!s->match.pattern || s->status.matched)
+        return;
+    s->status.matched = match_feed(&s->match, (int)(st - s->stream), p, n);
+    s->changed |= s->status.matched;
+}
+
 /* Writes what was taken from a pipe. false: the disk refuses; it is held, the child waits, a timer tries
  * again. */
 static bool store(struct shim *s, struct stream *st)
@@ -210,9 +233,10 @@ static bool store(struct shim *s, struct stream *st)
             s->changed |= s->status.journal_errno != error;
             s->status.journal_errno = error;
             s->held_by = st;
-            s->retry_ns = now_ns() + RETRY_NS;
+            s->retry_ns = shim_now_ns() + RETRY_NS;
             return false;
         }
+        look_for_pattern(s, st, s->chunk + s->held_at, (size_t)r);
         s->held_at += (size_t)r;
         st->drain -= (uint64_t)r < st->drain ? (uint64_t)r : st->drain;
         s->grown = true;
@@ -224,7 +248,7 @@ static bool store(struct shim *s, struct stream *st)
     return true;
 }
 
-static void read_stream(struct shim *s, struct stream *st)
+void shim_read_stream(struct shim *s, struct stream *st)
 {
     for (int turn = 0; turn < READS_PER_TURN && st->pipe >= 0 && !s->held_by; turn++) {
         size_t want = room(st);
@@ -236,7 +260,7 @@ static void read_stream(struct shim *s, struct stream *st)
             return;
         }
         if (n <= 0) {
-            drop(s, &st->pipe, st->polled);
+            shim_drop(s, &st->pipe, st->polled);
             st->polled = 0;
             st->drain = 0;
             return;
@@ -249,22 +273,6 @@ static void read_stream(struct shim *s, struct stream *st)
 }
 
 /* ---- the end of the child ---- */
-
-static void write_exit(struct shim *s)
-{
-    struct shim_exit *e = &s->status.exit;
-    for (int i = 0; i < SHIM_STREAMS; i++) {
-        journal_flush_index(&s->stream[i].journal);
-        e->end[i] = s->stream[i].journal.end;
-    }
-    e->stdin_next = s->input.next;
-    shim_seal_exit(e);
-    if (pwrite(s->exit_fd, e, sizeof *e, 0) != (ssize_t)sizeof *e || rename("exit.new", "exit") < 0)
-        s->status.journal_errno = (uint32_t)errno; /* it is told all the same, and kept while we live */
-    s->status.phase = SHIM_EXITED;
-    s->changed = true;
-    s->deleted_ns = now_ns() + DELETED_NS;
-}
 
 static void child_ended(struct shim *s, int wstatus)
 {
@@ -291,12 +299,15 @@ static void reap(struct shim *s)
         if (pid == s->child)
             child_ended(s, wstatus);
     bool none = pid < 0 && errno == ECHILD;
+    uint32_t kills = s->spec ? cgroups_oom_kills(s->spec, &s->parts) : 0;
+    if (kills > s->status.oom_kills) {
+        s->status.oom_kills = kills;
+        s->changed = true;
+    }
     s->changed |= none && !s->finished;
     s->finished = none;
-    if (s->killing && !none) {
-        descendants_signal(SIGKILL, 0, 0);
-        s->retry_ns = now_ns() + RETRY_NS;
-    }
+    if (s->killing && !none)
+        kill_now(s);
 }
 
 /* After every turn: has the child ended and is all it wrote in the journals? */
@@ -306,11 +317,11 @@ static void check_exit(struct shim *s)
         return;
     for (int i = 0; i < SHIM_STREAMS; i++) {
         while (s->stream[i].drain && !s->held_by)
-            read_stream(s, &s->stream[i]);
+            shim_read_stream(s, &s->stream[i]);
         if (s->stream[i].drain)
             return;
     }
-    write_exit(s);
+    again_run_ended(s);
 }
 
 /* ---- requests ---- */
@@ -324,10 +335,8 @@ static int signal_request(struct shim *s, const struct shim_request *r)
         n = descendants_signal((int)r->value, s->child, 0);
     if (r->scope == SHIM_SCOPE_TREE)
         n = descendants_signal((int)r->value, 0, 0);
-    if (r->scope == SHIM_SCOPE_TREE && r->value == SIGKILL && !s->finished) {
-        s->killing = true;
-        s->retry_ns = now_ns() + RETRY_NS;
-    }
+    if (r->scope == SHIM_SCOPE_TREE && r->value == SIGKILL && !s->finished)
+        shim_kill_tree(s);
     return n ? 0 : ESRCH;
 }
 
@@ -354,6 +363,11 @@ static void take_request(struct shim *s, size_t n)
         return;
     case SHIM_RELEASE:
         s->released = s->status.phase == SHIM_EXITED;
+        return;
+    case SHIM_LAST:
+        s->last = true;
+        if (s->status.phase == SHIM_BACKING_OFF)
+            again_run_ended(s);
         return;
     default:
         break;
@@ -384,7 +398,7 @@ static void read_connection(struct shim *s)
 static void use_connection(struct shim *s, int fd)
 {
     if (fd != s->connection)
-        drop(s, &s->connection, true);
+        shim_drop(s, &s->connection, true);
     s->connection = fd;
     shim_poll(s, fd, CONNECTION, s->connection_events = EPOLLIN, EPOLL_CTL_ADD);
     s->pause_ns = ANNOUNCE_NS;
@@ -412,7 +426,7 @@ static void accept_connection(struct shim *s)
 static int wait_events(struct shim *s, struct epoll_event *events, int n, uint64_t until)
 {
     struct timespec t = {0}, *timeout = until ? &t : NULL;
-    uint64_t now = now_ns();
+    uint64_t now = shim_now_ns();
     if (until > now) {
         t.tv_sec = (time_t)((until - now) / 1000000000u);
         t.tv_nsec = (long)((until - now) % 1000000000u);
@@ -437,15 +451,12 @@ static void on_time(struct shim *s, uint64_t now)
         s->retry_ns = 0;
         if (s->held_by)
             store(s, s->held_by);
-        if (s->killing && !s->finished) {
-            descendants_signal(SIGKILL, 0, 0);
-            s->retry_ns = now + RETRY_NS;
-        }
+        if (s->killing && !s->finished)
+            kill_now(s);
     }
     if (s->deleted_ns && now >= s->deleted_ns) {
-        struct stat st;
         s->deleted_ns = s->released ? 0 : now + DELETED_NS;
-        s->released |= stat(".", &st) == 0 && st.st_nlink == 0;
+        s->released |= again_is_deleted();
     }
 }
 
@@ -468,7 +479,7 @@ static void handle(struct shim *s, const struct epoll_event *e)
         /* Nothing waits, so it is not writability that we are told: nobody reads. */
         close_input(s);
     else if (source >= OUTPUT && !s->held_by)
-        read_stream(s, &s->stream[source - OUTPUT]);
+        shim_read_stream(s, &s->stream[source - OUTPUT]);
 }
 
 /* Writes what waits and polls for what the rest needs. */
@@ -494,31 +505,41 @@ static void loop(struct shim *s)
 {
     struct epoll_event events[8];
     for (;;) {
-        uint64_t again = tell(s, now_ns());
+        uint64_t again = tell(s, shim_now_ns());
         if (is_over(s))
             return;
         for (int i = 0; i < SHIM_STREAMS; i++)
             watch_stream(s, i);
         watch_input(s);
-        int n = wait_events(s, events, 8, sooner(sooner(again, s->retry_ns), s->deleted_ns));
+        uint64_t next_run = s->status.phase == SHIM_BACKING_OFF ? s->again_ns : 0;
+        int n =
+            wait_events(s, events, 8, sooner(sooner(again, next_run), sooner(s->retry_ns, s->deleted_ns)));
         for (int i = 0; i < n; i++)
             handle(s, &events[i]);
-        on_time(s, now_ns());
+        on_time(s, shim_now_ns());
         check_exit(s);
+        again_start(s);
     }
 }
 
 /* ---- from start to end ---- */
 
-static void running(struct shim *s)
+void shim_child_runs(struct shim *s)
 {
     s->status.phase = SHIM_RUNNING;
+    s->changed = true;
+    s->run_ns = shim_now_ns();
     s->status.child_pid = s->state.child_pid = (uint32_t)s->child;
     s->status.child_start = s->state.child_start = shim_process_start(s->child, NULL, NULL, NULL);
     s->status.started_us = s->state.started_us = shim_wall_us();
     write_state(s);
+    if (s->input.pipe >= 0)
+        shim_poll(s, s->input.pipe, INPUT, s->input_events = 0, EPOLL_CTL_ADD);
+}
+
+static void listen_to_all(struct shim *s)
+{
     shim_poll(s, s->children, CHILDREN, EPOLLIN, EPOLL_CTL_ADD);
-    shim_poll(s, s->input.pipe, INPUT, 0, EPOLL_CTL_ADD);
     if (s->listener >= 0)
         shim_poll(s, s->listener, LISTENER, EPOLLIN, EPOLL_CTL_ADD);
     int first = s->connection;
@@ -547,8 +568,11 @@ int shim_run(const struct shim_descriptors *d)
     s.stream[SHIM_STDOUT].pipe = s.stream[SHIM_STDERR].pipe = -1;
     if (shim_start(&s, d) < 0)
         return fail(&s, errno);
-    running(&s);
+    shim_child_runs(&s);
+    listen_to_all(&s);
     loop(&s);
+    if (s.spec)
+        cgroups_remove(s.spec, &s.parts);
     unlink("sock"); /* so that nobody looks for us */
     return 0;
 }

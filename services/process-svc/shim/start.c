@@ -14,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "services/process-svc/shim/cgroup.h"
 #include "services/process-svc/shim/child.h"
 #include "services/process-svc/shim/private.h"
 
@@ -35,14 +36,16 @@ static int listen_here(void)
     return fd;
 }
 
+static const char *const stream_names[SHIM_STREAMS] = {"out", "err"};
+static const char *const index_names[SHIM_STREAMS] = {"out.index", "err.index"};
+
 /* The directory and all files, so that a full disk is told now, and the end can always be recorded. */
 static int make_directory(struct shim *s, const struct shim_spec *spec)
 {
-    static const char *const names[] = {"out", "err"}, *const indexes[] = {"out.index", "err.index"};
     if (mkdir(spec->id, 0700) < 0 || chdir(spec->id) < 0)
         return -1;
     for (int i = 0; i < SHIM_STREAMS; i++) {
-        int fd = open_new(names[i]), index = open_new(indexes[i]);
+        int fd = open_new(stream_names[i]), index = open_new(index_names[i]);
         if (fd < 0 || index < 0)
             return -1;
         journal_init(&s->stream[i].journal, fd, index, (enum shim_retention)spec->retention[i],
@@ -60,34 +63,84 @@ static int make_directory(struct shim *s, const struct shim_spec *spec)
     return s->listener < 0 ? -1 : 0;
 }
 
+/* Nobody waits for the child: a successor of the service may have looked before the directory was there. */
+static void remove_directory(const struct shim_spec *spec)
+{
+    for (int i = 0; i < SHIM_STREAMS; i++) {
+        unlink(stream_names[i]);
+        unlink(index_names[i]);
+    }
+    unlink("state");
+    unlink("exit.new");
+    unlink("sock");
+    if (chdir("..") == 0)
+        rmdir(spec->id);
+}
+
 static bool asker_is_there(const struct shim *s)
 {
     struct pollfd p = {.fd = s->connection};
     return poll(&p, 1, 0) >= 0 && !(p.revents & (POLLHUP | POLLERR));
 }
 
-/* Makes the pipes and starts the child; keeps our ends. */
-static int start_child(struct shim *s, const struct shim_spec *spec, const struct shim_spec_parts *parts)
+/* Pipes for standard input, output and error: our ends and the child's. */
+struct pipes {
+    int ours[3], theirs[3];
+};
+
+static void close_all(const int fds[3])
 {
-    int pipes[3][2], stdio[3];
+    for (int i = 0; i < 3; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+}
+
+static int make_pipes(struct pipes *p, const struct shim_spec *spec)
+{
     for (int i = 0; i < 3; i++) {
-        if (pipe2(pipes[i], O_CLOEXEC) < 0)
+        int pair[2];
+        if (pipe2(pair, O_CLOEXEC) < 0)
             return -1;
-        int ours = pipes[i][i == 0], theirs = stdio[i] = pipes[i][i != 0];
-        fcntl(ours, F_SETFL, O_NONBLOCK);
+        p->ours[i] = pair[i == 0];
+        p->theirs[i] = pair[i != 0];
+        fcntl(p->ours[i], F_SETFL, O_NONBLOCK);
         /* So that the child's user may open /dev/stdout again. */
-        if ((spec->flags & SHIM_FLAG_SET_USER) && fchown(theirs, spec->uid, spec->gid) < 0)
+        if ((spec->flags & SHIM_FLAG_SET_USER) && fchown(p->theirs[i], spec->uid, spec->gid) < 0)
             return -1;
     }
-    input_init(&s->input, pipes[0][1], -1, 0, 0);
-    s->stream[SHIM_STDOUT].pipe = pipes[1][0];
-    s->stream[SHIM_STDERR].pipe = pipes[2][0];
-    s->child = child_start(spec, parts, stdio, &s->status.failed_stage, &s->status.failed_errno);
-    for (int i = 0; i < 3; i++)
-        close(stdio[i]);
-    if (s->child < 0)
+    return 0;
+}
+
+/* The first run begins the input, later ones go on with it. */
+static void use_input(struct shim *s, const struct shim_spec *spec, int pipe)
+{
+    if (s->status.restarts) {
+        input_resume(&s->input, pipe);
+        return;
+    }
+    input_init(&s->input, pipe, -1, 0, 0);
+    s->input.hold = spec->restart != SHIM_RESTART_NONE;
+}
+
+int shim_start_child(struct shim *s, const struct shim_spec *spec, const struct shim_spec_parts *parts)
+{
+    struct pipes p = {{-1, -1, -1}, {-1, -1, -1}};
+    s->child = -1;
+    if (make_pipes(&p, spec) == 0)
+        s->child = child_start(spec, parts, p.theirs, &s->status.failed_stage, &s->status.failed_errno);
+    if (s->child < 0 && s->status.failed_stage)
         errno = (int)s->status.failed_errno;
-    return s->child < 0 ? -1 : 0;
+    int error = errno;
+    close_all(p.theirs);
+    if (s->child < 0) {
+        close_all(p.ours);
+        errno = error;
+        return -1;
+    }
+    use_input(s, spec, p.ours[0]);
+    s->stream[SHIM_STDOUT].pipe = p.ours[1];
+    s->stream[SHIM_STDERR].pipe = p.ours[2];
+    return 0;
 }
 
 static void set_title(const struct shim_spec *spec)
@@ -139,6 +192,19 @@ static const struct shim_spec *map_spec(int fd, struct shim_spec_parts *ret_part
     return p;
 }
 
+/* It may be large: it stays mapped only for what needs it. */
+static void keep_spec(struct shim *s, const struct shim_spec *spec, const struct shim_spec_parts *parts,
+                      bool started)
+{
+    if (started && (spec->restart || spec->n_cgroups || spec->pattern_bytes)) {
+        s->spec = spec;
+        s->parts = *parts;
+        return;
+    }
+    cgroups_remove(spec, parts);
+    munmap((void *)(uintptr_t)spec, spec->size);
+}
+
 int shim_start(struct shim *s, const struct shim_descriptors *d)
 {
     struct shim_spec_parts parts;
@@ -147,13 +213,16 @@ int shim_start(struct shim *s, const struct shim_descriptors *d)
         return -1;
     int r = prepare(s, spec);
     if (r == 0 && !asker_is_there(s)) {
+        remove_directory(spec);
         errno = ECONNRESET;
         r = -1;
     }
+    if (r == 0 && spec->pattern_bytes)
+        match_init(&s->match, parts.pattern, spec->pattern_bytes);
     if (r == 0)
-        r = start_child(s, spec, &parts);
+        r = shim_start_child(s, spec, &parts);
     int saved = errno;
-    munmap((void *)(uintptr_t)spec, spec->size);
+    keep_spec(s, spec, &parts, r == 0);
     close(d->spec);
     errno = saved;
     return r;

@@ -45,14 +45,13 @@ static bool answered(struct svc *s, const void *res, sa_error **err, int *deaths
     return false;
 }
 
-static void start_it(struct svc *s, const char *command, char ret_id[32], int *deaths)
+static void start_it(struct svc *s, struct spec *spec, const char *request_id, char ret_id[32], int *deaths)
 {
     StartProcessResponse *res = NULL;
     StartProcessRequest req = START_PROCESS_REQUEST__INIT;
-    struct spec *spec = shell(command);
     sa_error *err = NULL;
     req.spec = &spec->message;
-    req.request_id = (char *)(uintptr_t) "once";
+    req.request_id = (char *)(uintptr_t)request_id;
     do
         res = start_process_wait(s->channel, &req, NULL, &err);
     while (!answered(s, res, &err, deaths));
@@ -122,6 +121,64 @@ static void configure(struct svc *s, int *deaths)
     rpc_message_free(res);
 }
 
+/* ---- a process that fails once, is started again, and must be stopped ---- */
+
+/* Waits until the second run is known. */
+static void await_second_run(struct svc *s, const char *id, int *deaths)
+{
+    for (bool again = false; !again;) {
+        GetProcessRequest req = GET_PROCESS_REQUEST__INIT;
+        sa_error *err = NULL;
+        req.process_id = (char *)(uintptr_t)id;
+        GetProcessResponse *res = get_process_wait(s->channel, &req, NULL, &err);
+        if (!answered(s, res, &err, deaths))
+            continue;
+        again = res->process->restarts == 1 && res->process->state == PROCESS_STATE_RUNNING;
+        rpc_message_free(res);
+    }
+}
+
+static void stop_once(struct svc *s, const char *id, int *deaths)
+{
+    StopProcessRequest req = STOP_PROCESS_REQUEST__INIT;
+    StopProcessResponse *res = NULL;
+    sa_error *err = NULL;
+    req.process_id = (char *)(uintptr_t)id;
+    req._grace_ms_case = STOP_PROCESS_REQUEST___GRACE_MS_GRACE_MS;
+    req.grace_ms = 20;
+    do
+        res = stop_process_wait(s->channel, &req, NULL, &err);
+    while (!answered(s, res, &err, deaths));
+    assert_int_equal(res->exit->signal, SIGKILL);
+    rpc_message_free(res);
+    Process *p = get(s, id);
+    assert_int_equal(p->state, PROCESS_STATE_EXITED);
+    assert_int_equal(p->restarts, 1);
+    assert_int_equal(p->stop_signal, 0);
+    assert_false(p->descendants);
+}
+
+static void die_in_a_stop(struct svc *s, int *deaths)
+{
+    char id[32];
+    cleanup_free char *file = sa_format("%s/runs", s->dir), *deaf = sa_format("%s/deaf", s->dir);
+    cleanup_free char *command = sa_format("echo $$ >>%s; [ $(wc -l <%s) = 2 ] || exit 1; trap '' TERM;"
+                                           "echo $$ >%s; while :; do sleep 1; done",
+                                           file, file, deaf);
+    struct spec *spec = shell(command);
+    spec_restart(spec, RESTART_MODE_ALWAYS, 1, 1000, 1000);
+    start_it(s, spec, "twice", id, deaths);
+    await_second_run(s, id, deaths);
+    pid_in_file(deaf);
+    stop_once(s, id, deaths);
+    cleanup_buf struct sa_buf runs = {0};
+    assert_int_equal(sa_read_file(file, 4096, &runs, NULL), 0);
+    int n = 0;
+    for (size_t i = 0; i < runs.len; i++)
+        n += runs.data[i] == '\n';
+    assert_int_equal(n, 2);
+}
+
 static bool no_directory(void *user)
 {
     return access(user, F_OK) != 0;
@@ -137,10 +194,11 @@ static void die_at(const char *point)
     svc_again(&s, NULL);
     configure(&s, &deaths);
     run_it(&s, &deaths);
-    start_it(&s, command, id, &deaths);
+    start_it(&s, shell(command), "once", id, &deaths);
     await_it(&s, id, &deaths);
     assert_string_equal(output_of(&s, id, OUTPUT_STREAM_STDOUT, 0), "hello\n");
     delete_once(&s, id, &deaths);
+    die_in_a_stop(&s, &deaths);
     if (deaths != 1)
         fail_msg("the service died %d times at %s", deaths, point);
     cleanup_buf struct sa_buf pids = {0};
@@ -161,7 +219,7 @@ static void a_death_at_any_point_changes_nothing(void **state)
     for (char *rest, *point = strtok_r(sa_buf_string(&points), "\n", &rest); point;
          point = strtok_r(NULL, "\n", &rest), n++)
         die_at(point);
-    assert_true(n >= 8);
+    assert_true(n >= 12);
 }
 
 int main(void)

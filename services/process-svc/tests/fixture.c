@@ -151,6 +151,29 @@ struct spec *shell(const char *command)
     return s;
 }
 
+void spec_restart(struct spec *s, RestartMode mode, uint32_t backoff_ms, uint32_t backoff_max_ms,
+                  uint32_t max)
+{
+    restart_policy__init(&s->restart);
+    s->restart.mode = mode;
+    s->restart.backoff_ms = backoff_ms;
+    s->restart.backoff_max_ms = backoff_max_ms;
+    s->restart.max_restarts = max;
+    s->message.restart = &s->restart;
+}
+
+ProcessLimits *spec_limits(struct spec *s)
+{
+    process_limits__init(&s->limits);
+    return s->message.limits = &s->limits;
+}
+
+ReadinessProbe *spec_readiness(struct spec *s)
+{
+    readiness_probe__init(&s->readiness);
+    return s->message.readiness = &s->readiness;
+}
+
 /* ---- calls ---- */
 
 static const struct rpc_call_options patient = {.deadline_ms = PATIENCE_MS};
@@ -215,6 +238,60 @@ ExitRecord *wait_for(struct svc *s, const char *id)
     req.process_id = (char *)(uintptr_t)id;
     WaitProcessResponse *res = must(wait_process_wait(s->channel, &req, &patient, &err), &err);
     return res->exit;
+}
+
+static StopProcessResponse *stop_call(struct svc *s, const char *id, uint32_t signum, uint32_t grace_ms,
+                                      uint32_t deadline_ms, sa_error **err)
+{
+    StopProcessRequest req = STOP_PROCESS_REQUEST__INIT;
+    const struct rpc_call_options opt = {.deadline_ms = deadline_ms};
+    req.process_id = (char *)(uintptr_t)id;
+    req.signal = signum;
+    req._grace_ms_case = STOP_PROCESS_REQUEST___GRACE_MS_GRACE_MS;
+    req.grace_ms = grace_ms;
+    return stop_process_wait(s->channel, &req, &opt, err);
+}
+
+ExitRecord *stop_it(struct svc *s, const char *id, uint32_t signum, uint32_t grace_ms)
+{
+    sa_error *err = NULL;
+    StopProcessResponse *res = must(stop_call(s, id, signum, grace_ms, PATIENCE_MS, &err), &err);
+    return res->exit;
+}
+
+const char *stop_error(struct svc *s, const char *id, uint32_t signum, uint32_t grace_ms,
+                       uint32_t deadline_ms)
+{
+    sa_error *err = NULL;
+    rpc_message_free(stop_call(s, id, signum, grace_ms, deadline_ms, &err));
+    return told(err);
+}
+
+struct awaited {
+    struct svc *s;
+    const char *id;
+    bool (*is_so)(const Process *p);
+};
+
+static bool process_is_so(void *user)
+{
+    struct awaited *a = user;
+    GetProcessRequest req = GET_PROCESS_REQUEST__INIT;
+    sa_error *err = NULL;
+    req.process_id = (char *)(uintptr_t)a->id;
+    GetProcessResponse *res = get_process_wait(a->s->channel, &req, &patient, &err);
+    if (!res)
+        fail_msg("%s: %s", err->reason, err->message);
+    bool so = a->is_so(res->process);
+    rpc_message_free(res);
+    return so;
+}
+
+Process *wait_until_process(struct svc *s, const char *id, bool (*is_so)(const Process *p), const char *what)
+{
+    struct awaited a = {s, id, is_so};
+    wait_until(process_is_so, &a, what);
+    return get(s, id);
 }
 
 static DeleteProcessResponse *delete_call(struct svc *s, const char *id, bool kill, sa_error **err)

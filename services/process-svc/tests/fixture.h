@@ -47,11 +47,18 @@ struct spec {
     ProcessSpec message;
     ProtobufCBinaryData argv[16], env[8];
     ProcessSpec__LabelsEntry label, *labels[1];
+    RestartPolicy restart;
+    ReadinessProbe readiness;
+    ProcessLimits limits;
 };
 struct spec *spec_new(void); /* PATH and nothing else; free() it */
 void spec_word(struct spec *s, const char *word);
 void spec_env(struct spec *s, const char *entry);
 struct spec *shell(const char *command); /* freed with the process */
+void spec_restart(struct spec *s, RestartMode mode, uint32_t backoff_ms, uint32_t backoff_max_ms,
+                  uint32_t max);
+ProcessLimits *spec_limits(struct spec *s); /* to be filled in */
+ReadinessProbe *spec_readiness(struct spec *s);
 ProtobufCBinaryData bytes_of(const char *text);
 
 /* ---- calls that must succeed; what they return is freed by the fixture at the test's end ---- */
@@ -60,6 +67,9 @@ const char *start(struct svc *s, struct spec *spec); /* its id; frees spec */
 const char *start_shell(struct svc *s, const char *command);
 Process *get(struct svc *s, const char *id);
 ExitRecord *wait_for(struct svc *s, const char *id);
+ExitRecord *stop_it(struct svc *s, const char *id, uint32_t signum, uint32_t grace_ms);
+/* Waits until the process is as is_so says; how it is then. */
+Process *wait_until_process(struct svc *s, const char *id, bool (*is_so)(const Process *p), const char *what);
 ExitRecord *delete_it(struct svc *s, const char *id, bool kill);
 void send_signal(struct svc *s, const char *id, int signum, SignalScope scope);
 /* All kept output from `offset` on; NUL-terminated. */
@@ -71,6 +81,8 @@ extern char error_message[512];
 const char *start_error(struct svc *s, struct spec *spec, const char *request_id);
 const char *signal_error(struct svc *s, const char *id, int signum, SignalScope scope);
 const char *delete_error(struct svc *s, const char *id, bool kill);
+const char *stop_error(struct svc *s, const char *id, uint32_t signum, uint32_t grace_ms,
+                       uint32_t deadline_ms);
 const char *run_error(struct svc *s, struct spec *spec, RunProcessRequest *req);
 const char *read_error(struct svc *s, const char *id, OutputStream stream, uint64_t offset);
 

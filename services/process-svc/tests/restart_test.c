@@ -1,6 +1,7 @@
 /* The service dies, is stopped, comes back: nothing that was started is lost from sight. */
 #include "services/process-svc/tests/follow.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/wait.h>
 
@@ -242,6 +243,42 @@ static void a_stop_ends_everything_and_keep_children_does_not(void **state)
     assert_int_equal(get(s, keep_id)->state, PROCESS_STATE_RUNNING);
 }
 
+static size_t directories(const struct svc *s)
+{
+    cleanup_free char *path = sa_format("%s/process/processes", s->dir);
+    DIR *d = opendir(path);
+    size_t n = 0;
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+/* A helper was so slow that the service had been restarted, and had looked at the directories, before the
+ * shim made its own: that one stayed behind. */
+static void a_start_that_comes_too_late_leaves_nothing(void **state)
+{
+    struct svc *s = *state;
+    const char *id = start_shell(s, "exec sleep 1000");
+    int helper = parent_of(parent_of((int)get(s, id)->pid));
+    const struct rpc_call_options soon = {.deadline_ms = 300};
+    StartProcessRequest req = START_PROCESS_REQUEST__INIT;
+    struct spec *spec = shell("exec sleep 1000");
+    req.spec = &spec->message;
+    kill(helper, SIGSTOP);
+    assert_null(start_process_wait(s->channel, &req, &soon, NULL));
+    free(spec);
+    svc_kill(s);
+    svc_again(s, NULL);
+    kill(helper, SIGCONT);
+    wait_pid_gone(helper);
+    delete_it(s, id, true);
+    svc_stop(s);
+    wait_until(shims_gone, NULL, "shims and helper are gone");
+    assert_int_equal(directories(s), 0);
+    svc_again(s, NULL);
+}
+
 static void without_its_helper_the_service_starts_again(void **state)
 {
     struct svc *s = *state;
@@ -269,6 +306,7 @@ int main(void)
         TEST(after_a_restart_of_the_machine_processes_are_lost),
         TEST(damaged_directories_do_not_stop_the_start),
         TEST(a_stop_ends_everything_and_keep_children_does_not),
+        TEST(a_start_that_comes_too_late_leaves_nothing),
         TEST(without_its_helper_the_service_starts_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
