@@ -177,6 +177,7 @@ static void a_shim_starts_again_while_the_service_is_away(void **state)
     Process *p = wait_until_process(s, id, runs_again, "the second run is known");
     assert_int_equal(p->restarts, 1);
     assert_int_equal(p->pid, pid);
+    assert_true(private_kib(parent_of(pid)) <= 192); /* with its spec kept */
     assert_int_equal(p->last_exit->exit_code, 3);
     assert_true(p->ready);
     cleanup_free char *out = sa_format("%d\n%d\n", first, pid);
