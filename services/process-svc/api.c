@@ -12,6 +12,7 @@
 #include "services/process-svc/follow.h"
 #include "services/process-svc/policy.h"
 #include "services/process-svc/run.h"
+#include "services/process-svc/tree.h"
 
 enum {
     REQUEST_ID_MAX = 128,
@@ -349,6 +350,7 @@ void api_register(struct processes *all)
         .get_process = get_process,
         .list_processes = list_processes,
         .stop_process = stop_process,
+        .get_process_tree = get_process_tree_handler,
         .signal_process = signal_process,
         .wait_process = wait_process,
         .delete_process = delete_process,

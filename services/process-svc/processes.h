@@ -113,6 +113,8 @@ struct processes {
     struct sa_timer *retry_timer; /* after a commit that failed */
     struct sa_timer *look_timer;  /* ready.c */
     struct look *look;            /* a worker walks through /proc */
+    bool looking;                 /* a worker walks through /proc */
+    unsigned looks; /* tree.c: calls that look through /proc */
     struct process *buckets[PROCESS_BUCKETS];
 };
 
