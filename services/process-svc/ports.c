@@ -186,6 +186,15 @@ void listeners_add(struct listeners *l, const struct proc_list *tree)
     sort(l);
 }
 
+void listeners_keep(struct listeners *l, uint32_t port)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < l->n; i++)
+        if (l->list[i].port == port)
+            l->list[kept++] = l->list[i];
+    l->n = l->sorted = kept;
+}
+
 void listeners_fini(struct listeners *l)
 {
     free(l->list);
@@ -256,16 +265,16 @@ bool ports_tree_listens(int root, uint32_t port)
     struct listeners listeners;
     struct proc_list tree = {0};
     cleanup_free struct port *held = NULL;
-    bool found = false;
+    proc_table_read_tree(&table, root);
+    struct proc *p = proc_table_find(&table, root, 0);
+    if (!p)
+        return false;
+    proc_walk(&table, p, true, &tree);
     listeners_read(&listeners, NULL);
-    struct proc *p = proc_table_read(&table, NULL) == 0 ? proc_table_find(&table, root, 0) : NULL;
-    if (p)
-        proc_walk(&table, p, true, &tree);
     listeners_add(&listeners, &tree);
+    listeners_keep(&listeners, port);
     size_t n = ports_of_tree(&listeners, &tree, &held);
-    for (size_t i = 0; i < n; i++)
-        found |= held[i].listener->port == port;
     proc_list_fini(&tree);
     listeners_fini(&listeners);
-    return found;
+    return n > 0;
 }

@@ -41,6 +41,8 @@ struct listeners {
 void listeners_read(struct listeners *ret, uint64_t *ret_sum);
 /* And of the namespaces of these processes. */
 void listeners_add(struct listeners *l, const struct proc_list *tree);
+/* Drops all but those on this port. */
+void listeners_keep(struct listeners *l, uint32_t port);
 void listeners_fini(struct listeners *l);
 
 struct port {

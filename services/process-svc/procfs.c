@@ -209,6 +209,15 @@ static void add(struct proc_table *t, size_t *room, const struct proc *p)
     t->list[t->n++] = *p;
 }
 
+static void sort(struct proc_table *t)
+{
+    qsort(t->list, t->n, sizeof *t->list, by_pid);
+    t->by_parent = sa_malloc((t->n + 1) * sizeof *t->by_parent);
+    for (size_t i = 0; i < t->n; i++)
+        t->by_parent[i] = &t->list[i];
+    qsort(t->by_parent, t->n, sizeof *t->by_parent, by_parent);
+}
+
 int proc_table_read(struct proc_table *ret, sa_error **err)
 {
     size_t room = 0;
@@ -224,12 +233,43 @@ int proc_table_read(struct proc_table *ret, sa_error **err)
     closedir(d);
     if (!ret->n)
         return sa_fail(err, SA_SYSTEM_ERROR, "/proc shows no process");
-    qsort(ret->list, ret->n, sizeof *ret->list, by_pid);
-    ret->by_parent = sa_malloc(ret->n * sizeof *ret->by_parent);
-    for (size_t i = 0; i < ret->n; i++)
-        ret->by_parent[i] = &ret->list[i];
-    qsort(ret->by_parent, ret->n, sizeof *ret->by_parent, by_parent);
+    sort(ret);
     return 0;
+}
+
+/* Adds the children of all threads of a process. */
+static void add_children(struct proc_table *t, size_t *room, int parent)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task", parent);
+    DIR *d = opendir(path);
+    if (!d)
+        return;
+    for (struct dirent *e; (e = readdir(d));) {
+        struct proc p;
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/task/%.16s/children", parent, e->d_name);
+        FILE *f = fopen(path, "re");
+        for (int pid; f && t->n < PROC_TABLE_MAX && fscanf(f, "%d", &pid) == 1;)
+            if (proc_read(pid, &p) == 0 && p.parent == parent)
+                add(t, room, &p);
+        if (f)
+            fclose(f);
+    }
+    closedir(d);
+}
+
+void proc_table_read_tree(struct proc_table *ret, int root)
+{
+    size_t room = 0;
+    struct proc p;
+    *ret = (struct proc_table){0};
+    if (proc_read(root, &p) == 0)
+        add(ret, &room, &p);
+    for (size_t i = 0; i < ret->n; i++)
+        add_children(ret, &room, ret->list[i].pid);
+    sort(ret);
 }
 
 void proc_table_fini(struct proc_table *t)

@@ -26,7 +26,8 @@ struct proc {
     uint64_t user_ticks, system_ticks;               /* its own */
     uint64_t waited_user_ticks, waited_system_ticks; /* of children it has waited for, and of theirs */
     uint64_t resident_pages;
-    bool taken; /* by a walk */
+    bool taken;  /* by a walk */
+    bool chosen; /* for whoever has the table */
 };
 
 /* The text of /proc/<pid>/stat; the name may hold anything. false: it is not such a text. */
@@ -57,6 +58,9 @@ struct proc_table {
     struct proc **by_parent;
     size_t n;
 };
+/* Only `root` and what descends from it: costs no more than these. What is started or handed to a new parent
+ * meanwhile may be missing; so may everything, where the kernel does not list children. */
+void proc_table_read_tree(struct proc_table *ret, int root);
 /* One pass over /proc. Freed by proc_table_fini, also when it fails. */
 int proc_table_read(struct proc_table *ret, sa_error **err);
 void proc_table_fini(struct proc_table *t);

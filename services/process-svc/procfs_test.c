@@ -193,22 +193,28 @@ static void a_tree_listens_where_one_of_it_does(void **state)
     (void)state;
     static const int families[] = {AF_INET, AF_INET6};
     for (int i = 0; i < 2; i++) {
-        int gate[2];
+        int gate[2], ready[2];
         uint32_t port;
+        char c;
         int fd = listen_on(families[i], &port);
         if (fd < 0)
             continue; /* a machine without IPv6 */
         assert_int_equal(pipe(gate), 0);
+        assert_int_equal(pipe(ready), 0);
         pid_t pid = fork(); /* it inherits the socket */
         if (pid == 0) {
             close(gate[1]);
             pid_t below = child(gate[0], "listener");
-            close(fd);
-            waitpid(below, NULL, 0);
+            close(fd); /* only the child's child has it now */
+            if (write(ready[1], "", 1) == 1)
+                waitpid(below, NULL, 0);
             _exit(0);
         }
         close(gate[0]);
         close(fd);
+        assert_int_equal(read(ready[0], &c, 1), 1);
+        close(ready[0]);
+        close(ready[1]);
         assert_true(ports_tree_listens(getpid(), port));
         assert_true(ports_tree_listens(pid, port));
         assert_false(ports_tree_listens(pid, port ^ 1));
