@@ -9,6 +9,7 @@
 
 #include "adapters/os/mem.h"
 #include "services/process-svc/attach.h"
+#include "services/process-svc/census.h"
 #include "services/process-svc/follow.h"
 #include "services/process-svc/policy.h"
 #include "services/process-svc/run.h"
@@ -351,6 +352,8 @@ void api_register(struct processes *all)
         .list_processes = list_processes,
         .stop_process = stop_process,
         .get_process_tree = get_process_tree_handler,
+        .take_census = take_census_handler,
+        .clear_strays = clear_strays_handler,
         .signal_process = signal_process,
         .wait_process = wait_process,
         .delete_process = delete_process,

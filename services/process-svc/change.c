@@ -7,6 +7,7 @@
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
 #include "services/process-svc/processes.h"
+#include "services/process-svc/watch.h"
 
 ProcessRecord *process_record_copy(const ProcessRecord *r)
 {
@@ -120,11 +121,23 @@ static bool commit_descendants(struct process *p)
         return false;
     ProcessRecord *next = process_record_copy(p->record);
     next->descendants = has;
+    if (!has)
+        watch_clear(next);
+    process_commit_change(p, next);
+    return true;
+}
+
+static bool commit_ports(struct process *p)
+{
+    ProcessRecord *next;
+    if (!watch_change(p, &next))
+        return false;
     process_commit_change(p, next);
     return true;
 }
 
 bool process_change(struct process *p)
 {
-    return p->phase == PROCESS_RUNNING ? commit_run(p) : commit_descendants(p);
+    bool under_way = p->phase == PROCESS_RUNNING ? commit_run(p) : commit_descendants(p);
+    return under_way || commit_ports(p);
 }

@@ -7,6 +7,7 @@
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
 #include "services/process-svc/processes.h"
+#include "services/process-svc/watch.h"
 
 enum end_kind { END_CODE = 1, END_SIGNAL = 2, END_LOST = 3 };
 
@@ -127,6 +128,8 @@ static void commit_end(struct process *p, EndRecord *end)
     next->seq++;
     next->ready = false;
     next->descendants = process_has_descendants(p);
+    if (!next->descendants)
+        watch_clear(next);
     if (next->stop && !next->descendants)
         stop_record__free_unpacked(steal_pointer(&next->stop), NULL);
     struct store_set *set = store_set_new();

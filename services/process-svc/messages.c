@@ -86,6 +86,8 @@ Process *process_record_message(struct sa_arena *a, const char *id, const Proces
     m->stop_signal = ladder_signal(r->stop);
     m->descendants = r->descendants;
     m->oom_kills = r->oom_kills;
+    m->n_ports = r->n_ports;
+    m->ports = sa_arena_memdup(a, r->ports, r->n_ports * sizeof *r->ports);
     const EndRecord *end = r->end;
     if (end) {
         m->exit = process_exit_message(a, end);

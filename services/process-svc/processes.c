@@ -18,6 +18,7 @@
 #include "adapters/os/file.h"
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
+#include "services/process-svc/watch.h"
 
 enum { RETRY_MS = 1000, RECONNECTS_MAX = 8 };
 
@@ -118,6 +119,7 @@ static void process_free(struct process *p)
     sa_error_free(p->failure);
     store_message_free(p->record);
     store_message_free(p->next_record);
+    free(p->ports);
     free(p);
 }
 
@@ -311,6 +313,7 @@ static void on_status(void *user, const struct shim_status *status)
     p->status = *status;
     if (p->phase != PROCESS_STARTING)
         process_settled(p);
+    watch_go_on(p->all->watch);
     attachments_notify(p);
     followers_notify(p);
     process_step(p);
@@ -423,6 +426,7 @@ static void retry(void *user)
 void processes_start_timers(struct processes *all)
 {
     all->retry_timer = sa_timer_new(all->loop, retry, all);
+    all->watch = watch_new(all);
     ready_init(all);
 }
 
@@ -431,6 +435,7 @@ void processes_fini(struct processes *all)
     for (size_t i = 0; i < PROCESS_BUCKETS; i++)
         while (all->buckets[i])
             process_free(all->buckets[i]);
+    watch_free(all->watch);
     sa_timer_free(all->retry_timer);
     ready_fini(all);
     sa_timer_free(all->prune_timer);

@@ -51,6 +51,7 @@ struct follower;
 struct look;
 struct run;
 struct runners;
+struct watch;
 
 struct process {
     struct process *next; /* in its bucket */
@@ -83,6 +84,8 @@ struct process {
     uint32_t asked_signal, asked_grace_ms;
     StopRung rung_sent; /* whose signal was sent on this connection */
     struct sa_timer *stop_timer;
+    uint32_t *ports; /* watch.c: where its tree listens, as seen last; NULL: was not looked at */
+    size_t n_ports;
     uint32_t port_run; /* ready.c: the run (from 1) that was seen to listen on the probe's port; 0: none */
 };
 
@@ -113,7 +116,7 @@ struct processes {
     struct sa_timer *retry_timer; /* after a commit that failed */
     struct sa_timer *look_timer;  /* ready.c */
     struct look *look;            /* a worker walks through /proc */
-    bool looking;                 /* a worker walks through /proc */
+    struct watch *watch;
     unsigned looks; /* tree.c: calls that look through /proc */
     struct process *buckets[PROCESS_BUCKETS];
 };

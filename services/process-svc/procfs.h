@@ -26,8 +26,8 @@ struct proc {
     uint64_t user_ticks, system_ticks;               /* its own */
     uint64_t waited_user_ticks, waited_system_ticks; /* of children it has waited for, and of theirs */
     uint64_t resident_pages;
-    bool taken;  /* by a walk */
-    bool chosen; /* for whoever has the table */
+    bool taken; /* by a walk */
+    int mark;   /* for whoever has the table */
 };
 
 /* The text of /proc/<pid>/stat; the name may hold anything. false: it is not such a text. */

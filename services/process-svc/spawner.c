@@ -34,6 +34,7 @@ struct spawner {
     int control;
     struct sa_io *io;
     struct sa_child *child;
+    pid_t pid;
     struct request *first, **last;
     int waiting;
     struct sweep *sweeps;
@@ -118,6 +119,7 @@ static int start_helper(struct spawner *s, const char *program, const char *dire
     posix_spawnattr_destroy(&attr);
     if (r)
         return sa_fail_errno(err, r, "start the spawn helper `%s`", program);
+    s->pid = pid;
     s->child = sa_child_new(s->loop, pid, on_child, s, err);
     return s->child ? 0 : -1;
 }
@@ -144,6 +146,11 @@ struct spawner *spawner_new(struct sa_loop *loop, const char *program, const cha
         return s;
     spawner_free(s);
     return NULL;
+}
+
+int spawner_pid(const struct spawner *s)
+{
+    return s->pid;
 }
 
 void spawner_free(struct spawner *s)

@@ -22,6 +22,8 @@ void spawner_free(struct spawner *s); /* NULL is fine; the helper ends */
 int spawner_spawn(struct spawner *s, int spec, sa_error **err);
 /* The same for a runner with this memory file (protocol.h, "runners"): requests may follow at once. */
 int spawner_spawn_runner(struct spawner *s, int file, sa_error **err);
+/* Pid of the helper. */
+int spawner_pid(const struct spawner *s);
 
 /* A shim is dead: ends its child and what descends from it; done(user, survivors) comes when all is gone, or
  * after three seconds. */

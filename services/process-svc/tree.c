@@ -75,11 +75,10 @@ static void add_ended(ResourceUsage *u, const struct proc *waiter)
     u->system_ms += ms_of(waiter->waited_system_ticks);
 }
 
-ResourceUsage *tree_usage(struct sa_arena *a, const struct proc *shim, const struct proc_list *list,
-                          size_t first)
+ResourceUsage *tree_usage(struct sa_arena *a, const struct proc *shim, const struct proc_list *list)
 {
     ResourceUsage *u = usage_new(a);
-    for (size_t i = first; i < list->n; i++) {
+    for (size_t i = 0; i < list->n; i++) {
         add_proc(u, list->list[i]);
         add_ended(u, list->list[i]);
     }
@@ -155,7 +154,7 @@ void look_end(struct processes *all)
     service_release(all->svc);
 }
 
-struct look {
+struct tree_look {
     struct processes *all;
     struct rpc_call *call;
     struct tree_root root;
@@ -164,7 +163,7 @@ struct look {
     sa_error *err;
 };
 
-static void fill_ports(struct look *l, const struct proc_list *tree)
+static void fill_ports(struct tree_look *l, const struct proc_list *tree)
 {
     struct listeners listeners;
     cleanup_free struct port *ports = NULL;
@@ -185,13 +184,13 @@ static void fill_ports(struct look *l, const struct proc_list *tree)
 
 static void look_work(void *user)
 {
-    struct look *l = user;
+    struct tree_look *l = user;
     cleanup_proc_table struct proc_table t = {0};
     struct proc_list tree = {0};
     if (proc_table_read(&t, &l->err) < 0)
         return;
     const struct proc *shim = tree_walk(&t, &l->root, &tree);
-    l->res.usage = tree_usage(l->arena, shim, &tree, 0);
+    l->res.usage = tree_usage(l->arena, shim, &tree);
     l->res.processes = tree_messages(l->arena, &tree, &l->res.n_processes);
     fill_ports(l, &tree);
     proc_list_fini(&tree);
@@ -199,7 +198,7 @@ static void look_work(void *user)
 
 static void look_done(void *user)
 {
-    struct look *l = user;
+    struct tree_look *l = user;
     if (l->err)
         rpc_fail(l->call, l->err);
     else
@@ -226,8 +225,8 @@ void get_process_tree_handler(void *api, struct rpc_call *call, const GetProcess
         rpc_fail(call, err);
         return;
     }
-    struct look *l = sa_calloc(1, sizeof *l);
-    *l = (struct look){
+    struct tree_look *l = sa_calloc(1, sizeof *l);
+    *l = (struct tree_look){
         .all = all, .call = rpc_call_ref(call), .root = root, .arena = sa_arena_new(), .res = res};
     sa_work(all->loop, look_work, look_done, l);
 }

@@ -23,10 +23,9 @@ bool tree_root_of(const struct process *p, struct tree_root *ret);
 
 /* Takes the tree: the process itself first. Appends; returns its shim, NULL when that is gone. */
 const struct proc *tree_walk(const struct proc_table *t, const struct tree_root *root, struct proc_list *ret);
-/* What those from `first` on use together, with all that have ended and were waited for, up to the shim
- * (which may be NULL). */
-ResourceUsage *tree_usage(struct sa_arena *a, const struct proc *shim, const struct proc_list *list,
-                          size_t first);
+/* What they use together, with all that have ended and were waited for, up to the shim (which may be NULL).
+ */
+ResourceUsage *tree_usage(struct sa_arena *a, const struct proc *shim, const struct proc_list *list);
 /* Adds up. */
 void tree_usage_add(ResourceUsage *sum, const ResourceUsage *u);
 /* At most TREE_MESSAGES_MAX of them. */

@@ -294,6 +294,37 @@ Process *wait_until_process(struct svc *s, const char *id, bool (*is_so)(const P
     return get(s, id);
 }
 
+GetProcessTreeResponse *tree_of(struct svc *s, const char *id)
+{
+    sa_error *err = NULL;
+    GetProcessTreeRequest req = GET_PROCESS_TREE_REQUEST__INIT;
+    req.process_id = (char *)(uintptr_t)id;
+    return must(get_process_tree_wait(s->channel, &req, &patient, &err), &err);
+}
+
+TakeCensusResponse *census(struct svc *s)
+{
+    sa_error *err = NULL;
+    TakeCensusRequest req = TAKE_CENSUS_REQUEST__INIT;
+    return must(take_census_wait(s->channel, &req, &patient, &err), &err);
+}
+
+ClearStraysResponse *clear_strays(struct svc *s, SystemProcess *const *strays, size_t n)
+{
+    sa_error *err = NULL;
+    ClearStraysRequest req = CLEAR_STRAYS_REQUEST__INIT;
+    StrayName names[64], *list[64];
+    assert_true(n <= 64);
+    for (size_t i = 0; i < n; i++) {
+        stray_name__init(list[i] = &names[i]);
+        names[i].pid = strays[i]->pid;
+        names[i].start_ticks = strays[i]->start_ticks;
+    }
+    req.n_strays = n;
+    req.strays = list;
+    return must(clear_strays_wait(s->channel, &req, &patient, &err), &err);
+}
+
 static DeleteProcessResponse *delete_call(struct svc *s, const char *id, bool kill, sa_error **err)
 {
     DeleteProcessRequest req = DELETE_PROCESS_REQUEST__INIT;

@@ -76,6 +76,11 @@ void send_signal(struct svc *s, const char *id, int signum, SignalScope scope);
 char *output_of(struct svc *s, const char *id, OutputStream stream, uint64_t offset);
 RunProcessResponse *run(struct svc *s, struct spec *spec, RunProcessRequest *req);
 
+GetProcessTreeResponse *tree_of(struct svc *s, const char *id);
+TakeCensusResponse *census(struct svc *s);
+/* n 0: all. */
+ClearStraysResponse *clear_strays(struct svc *s, SystemProcess *const *strays, size_t n);
+
 /* The same calls, for their errors: the reason, "OK" when there was none. `message` gets the sentence. */
 extern char error_message[512];
 const char *start_error(struct svc *s, struct spec *spec, const char *request_id);
