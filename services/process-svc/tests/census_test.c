@@ -182,6 +182,27 @@ static void only_the_named_ones_and_what_is_below_them_are_cleared(void **state)
     assert_no_strays(s);
 }
 
+static void what_a_command_leaves_is_a_stray_also_after_a_restart(void **state)
+{
+    struct svc *s = *state;
+    RunProcessRequest req = RUN_PROCESS_REQUEST__INIT;
+    req.keep_descendants = true;
+    run(s, shell("setsid sleep 1001 & sleep 1002 & exit 0"), &req);
+    TakeCensusResponse *c = census(s);
+    assert_int_equal(c->stray_count, 2);
+    svc_kill(s);
+    svc_again(s, NULL);
+    c = census(s);
+    assert_int_equal(c->stray_count, 2);
+    assert_int_equal(c->tree_count, 0);
+    const SystemProcess *one = stray_named(c, "sleep 1001");
+    SystemProcess name = *one, *list = &name;
+    assert_int_equal(clear_strays(s, &list, 1)->cleared, 1);
+    assert_int_equal(census(s)->stray_count, 1);
+    assert_int_equal(clear_strays(s, NULL, 0)->cleared, 1);
+    assert_no_strays(s);
+}
+
 static void strays_that_hide_and_multiply_are_cleared(void **state)
 {
     struct svc *s = *state;
@@ -234,6 +255,7 @@ int main(void)
         TEST(what_is_being_started_is_never_cleared),
         TEST(what_belongs_to_nobody_is_shown_and_cleared),
         TEST(only_the_named_ones_and_what_is_below_them_are_cleared),
+        TEST(what_a_command_leaves_is_a_stray_also_after_a_restart),
         TEST(strays_that_hide_and_multiply_are_cleared),
         TEST(hostile_trees_are_gone_after_delete),
     };
