@@ -122,6 +122,8 @@ describe('the page', () => {
     const page = await open(`/ui/sessions/${id}`);
     await prompt(page, 'TICK 100\nPERMISSION\nTICK 1');
     await page.locator('.row.permission button').first().waitFor(PATIENCE);
+    // Only who is shown the end can look elsewhere: Chromium has drawn the hundred lines once it is there.
+    await page.waitForFunction(() => document.getElementById('scroll').scrollTop > 200, undefined, PATIENCE);
     await page.locator('#scroll').evaluate((node) => node.scrollTo(0, 0));
     await page.locator('#dock button').first().click(PATIENCE);
     await page.locator('#more').waitFor(PATIENCE);

@@ -125,6 +125,12 @@ function toEnd() {
   $("more").hidden = true;
 }
 
+// Who has scrolled up is not pulled back by what comes before the event of the scroll.
+function stillFollowing() {
+  if ($("scroll").scrollTop < endTop - NEAR) following = false;
+  return following;
+}
+
 $("scroll").addEventListener("scroll", () => {
   following = nearEnd();
   if (following) toEnd();
@@ -143,14 +149,15 @@ const view = new View($("rows"), {
     if (current) drawDock(current);
   },
   drawn(added) {
-    // Who has scrolled up is not pulled back by rows that come before the event of the scroll.
-    if ($("scroll").scrollTop < endTop - NEAR) following = false;
-    if (following) return toEnd();
+    if (stillFollowing()) return toEnd();
     unseen += added;
     $("more").textContent = `${unseen} new`;
     $("more").hidden = unseen === 0;
   },
 });
+
+// The browser finds out how high a row is when it first draws it.
+new ResizeObserver(() => stillFollowing() && toEnd()).observe($("rows"));
 
 function answer(row, option, buttons) {
   for (const button of buttons.children) button.disabled = true;
