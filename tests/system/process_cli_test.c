@@ -280,6 +280,56 @@ static void limits_are_shown_and_changed(void **state)
     free(run(0, WORDS("process-config", "max_run_output_bytes=1048576", "max_runs=64")));
 }
 
+static void a_stop_ends_a_tree_for_good(void **state)
+{
+    (void)state;
+    cleanup_free char *id = run(0, WORDS("start", "--restart", "always", "--", "sh", "-c",
+                                         "trap '' TERM; sleep 1000 & wait; sleep 1000"));
+    id[ID_TEXT] = 0;
+    cleanup_free char *told = run(0, WORDS("stop", "--grace", "100ms", id));
+    cleanup_free char *line = sa_format("%s killed by KILL\n", id + ID_TEXT - SHORT_ID);
+    assert_string_equal(told, line);
+    cleanup_free char *list = run(0, WORDS("ps", "-q"));
+    assert_null(strstr(list, id));
+    cleanup_free char *mistaken = run(1, WORDS("stop", "--grace", "a while", id));
+    assert_has(mistaken, "`a while`");
+    free(run(0, WORDS("rm", id)));
+}
+
+static void a_start_may_wait_until_it_is_ready(void **state)
+{
+    (void)state;
+    cleanup_free char *id = run(0, WORDS("start", "--wait-ready", "--ready-output", "here we go", "--", "sh",
+                                         "-c", "sleep 0.2; echo here we go; exec sleep 1000"));
+    id[ID_TEXT] = 0;
+    cleanup_free char *list = run(0, WORDS("ps"));
+    assert_has(list, "  ready  ");
+    free(run(0, WORDS("rm", "-f", id)));
+    cleanup_free char *never =
+        run(1, WORDS("start", "--wait-ready", "--ready-port", "1", "--", "sh", "-c", "exit 3"));
+    assert_has(never, "is not ready: exited 3");
+    cleanup_free char *late = run(
+        1, WORDS("start", "--wait-ready", "--wait-timeout", "200ms", "--ready-output", "x", "sleep", "1000"));
+    assert_has(late, "is not ready: not ready");
+}
+
+static void restarts_are_counted(void **state)
+{
+    (void)state;
+    cleanup_free char *id =
+        run(0, WORDS("start", "--restart", "on-failure:2", "--", "sh", "-c", "echo run; exit 3"));
+    id[ID_TEXT] = 0;
+    /* A pause of 1 s, then 2 s. */
+    cleanup_free char *waited = run(3, WORDS("wait", id)), *list = run(0, WORDS("ps", "-a"));
+    assert_has(list, "exited 3");
+    cleanup_free char *logs = run(0, WORDS("logs", "-f", id));
+    assert_string_equal(logs, "run\nrun\nrun\n");
+    cleanup_free char *all = run(0, WORDS("inspect", id));
+    assert_has(all, "on_failure, 2 so far");
+    cleanup_free char *mistaken = run(125, WORDS("start", "--restart", "sometimes", "true"));
+    assert_has(mistaken, "`sometimes`");
+}
+
 static void the_process_service_is_found_or_named(void **state)
 {
     (void)state;
@@ -310,6 +360,9 @@ int main(void)
         cmocka_unit_test(a_follower_lives_through_a_crash_of_the_service),
         cmocka_unit_test(a_waiting_one_is_told_the_end),
         cmocka_unit_test(limits_are_shown_and_changed),
+        cmocka_unit_test(a_stop_ends_a_tree_for_good),
+        cmocka_unit_test(a_start_may_wait_until_it_is_ready),
+        cmocka_unit_test(restarts_are_counted),
         cmocka_unit_test(the_process_service_is_found_or_named),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -474,6 +474,25 @@ static void a_restart_leaves_neither_hole_nor_repetition(void **state)
     unfollow(&f);
 }
 
+static void a_follower_reads_on_through_restarts_of_the_process(void **state)
+{
+    struct svc *s = *state;
+    struct spec *spec = shell("echo out; echo err >&2; exit 3");
+    spec_restart(spec, RESTART_MODE_ALWAYS, 1, 10000, 3);
+    const char *id = start(s, spec);
+    FollowOutputRequest req = following(id);
+    const char *live = followed_text(s, &req), *later = followed_text(s, &req);
+    assert_int_equal(strlen(live), 4 * strlen("out\nerr\n") + strlen("<exited>"));
+    assert_string_equal(live, later);
+    /* Runs come one after the other, whatever the order within one. */
+    for (int i = 0; i < 4; i++)
+        assert_true(!strncmp(live + 8 * i, "out\nerr\n", 8) || !strncmp(live + 8 * i, "err\nout\n", 8));
+    OutputStream stream = OUTPUT_STREAM_STDOUT;
+    req.streams = &stream;
+    req.n_streams = 1;
+    assert_string_equal(followed_text(s, &req), "out\nout\nout\nout\n<exited>");
+}
+
 static void a_deletion_ends_followers(void **state)
 {
     struct svc *s = *state;
@@ -508,6 +527,7 @@ int main(void)
         TEST(a_damaged_journal_is_told),
         TEST(many_followers_come_and_go),
         TEST(a_restart_leaves_neither_hole_nor_repetition),
+        TEST(a_follower_reads_on_through_restarts_of_the_process),
         TEST(a_deletion_ends_followers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
