@@ -260,6 +260,50 @@ static void a_waiting_one_is_told_the_end(void **state)
     assert_has(which, "kill which process?");
 }
 
+static void all_about_a_process_is_shown(void **state)
+{
+    (void)state;
+    cleanup_free char *id = run(0, WORDS("start", "--name", "tree", "--cwd", "/tmp", "--restart", "always:5",
+                                         "--", "sh", "-c", "echo hello; sleep 987 & exec sleep 654"));
+    id[ID_TEXT] = 0;
+    cleanup_free char *script =
+        sa_format("until a inspect %s | grep -q 'sleep 987'; do :; done; a inspect tree", id);
+    cleanup_free char *all = shell(0, script);
+    assert_has(all, id);
+    assert_has(all, "state        running\n");
+    assert_has(all, "directory    /tmp\n");
+    assert_has(all, "label        name=tree\n");
+    assert_has(all, "restart      always, 0 so far\n");
+    assert_has(all, "output       6 B\n");
+    assert_has(all, "sleep 654\n");
+    cleanup_free char *json = run(0, WORDS("inspect", "--json", "tree"));
+    assert_has(json, "\"cwd\":\"/tmp\"");
+    free(run(0, WORDS("stop", "tree")));
+    cleanup_free char *ended = run(0, WORDS("inspect", id));
+    assert_has(ended, "state        killed by TERM\n");
+    assert_null(strstr(ended, "tree     "));
+    free(run(0, WORDS("rm", id)));
+}
+
+static void a_census_finds_what_belongs_to_nobody(void **state)
+{
+    (void)state;
+    cleanup_free char *id = start_shell("exec sleep 1000");
+    free(shell(0, "a run --keep-descendants sh -c 'sleep 876 >/dev/null 2>&1 &'"));
+    cleanup_free char *census = run(0, WORDS("census"));
+    assert_has(census, id + ID_TEXT - SHORT_ID);
+    assert_has(census, "stray ");
+    assert_has(census, "sleep 876\n");
+    cleanup_free char *json = run(0, WORDS("census", "--json"));
+    assert_has(json, "\"strayCount\":1");
+    cleanup_free char *cleared = run(0, WORDS("census", "--clear"));
+    assert_string_equal(cleared, "killed 1\n");
+    cleanup_free char *after = run(0, WORDS("census"));
+    assert_null(strstr(after, "stray"));
+    assert_has(after, id + ID_TEXT - SHORT_ID);
+    free(run(0, WORDS("rm", "-f", id)));
+}
+
 static void limits_are_shown_and_changed(void **state)
 {
     (void)state;
@@ -359,6 +403,8 @@ int main(void)
         cmocka_unit_test(logs_end_when_nobody_reads),
         cmocka_unit_test(a_follower_lives_through_a_crash_of_the_service),
         cmocka_unit_test(a_waiting_one_is_told_the_end),
+        cmocka_unit_test(all_about_a_process_is_shown),
+        cmocka_unit_test(a_census_finds_what_belongs_to_nobody),
         cmocka_unit_test(limits_are_shown_and_changed),
         cmocka_unit_test(a_stop_ends_a_tree_for_good),
         cmocka_unit_test(a_start_may_wait_until_it_is_ready),
