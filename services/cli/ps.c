@@ -157,9 +157,10 @@ static void print_process(const Process *p)
     print_line("state", text);
     printf("%-12s ", "command");
     process_show_command(stdout, p->spec);
-    cleanup_free char *cwd = sa_strndup((const char *)p->spec->cwd.data, p->spec->cwd.len);
+    printf("\n%-12s ", "directory");
+    show_text(stdout, p->spec->cwd.len ? (const char *)p->spec->cwd.data : "/",
+              p->spec->cwd.len ? p->spec->cwd.len : 1);
     printf("\n");
-    print_line("directory", *cwd ? cwd : "/");
     if (*p->spec->user)
         print_line("user", p->spec->user);
     for (size_t i = 0; i < p->spec->n_labels; i++) {
