@@ -82,7 +82,7 @@ static int open_all(struct processes *all, sa_error **err)
                                       .n_tables = TABLES,
                                       .durability = store_durability_of(service_text(svc, "durability"))};
     all->directory = sa_format("%s/processes", data);
-    limits_init(&all->limits, data);
+    limits_init(&all->limits);
     if (user && spec_user_find(user, &all->user, err) < 0)
         return sa_wrap(err, "option --agent-user");
     if (sa_mkdirs(all->directory, 0700, err) < 0 || !(all->store = store_open(all->loop, &opt, err)) ||

@@ -1,20 +1,16 @@
 #include "services/process-svc/process_limits.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "adapters/os/file.h"
-#include "adapters/os/sha256.h"
 
-enum { PROC_FILE_MAX = 1 << 20, NAME_DIGITS = 12 };
+enum { PROC_FILE_MAX = 1 << 20 };
 
 static const char *const controllers[LIMITS_CONTROLLERS] = {"memory", "pids", "cpu", ""};
 
@@ -129,20 +125,17 @@ static int delegate(const char *directory, const char *controller)
                : write_to(directory, "cgroup.subtree_control", text);
 }
 
-/* Makes the base below `own`. On failure `why` tells. */
-static bool make_base(struct limits_place *p, const char *own, const char *name, const char *controller)
+/* May cgroups be made in this directory? On failure `why` tells. */
+static bool use(struct limits_place *p, const char *directory, const char *controller)
 {
-    cleanup_free char *base = sa_format("%s/%s", own, name);
-    if (p->v2 && *controller && delegate(own, controller) < 0)
-        p->why = errno == ENOENT
-                     ? sa_format("no cgroup hierarchy here has the controller `%s`", controller)
-                     : sa_format("`%s` to the children of cgroup `%s`: %s", controller, own, strerror(errno));
-    else if (mkdir(base, 0755) < 0 && errno != EEXIST)
-        p->why = sa_format("make cgroup `%s`: %s", base, strerror(errno));
-    else if (p->v2 && *controller && delegate(base, controller) < 0)
-        p->why = sa_format("`%s` to the children of cgroup `%s`: %s", controller, base, strerror(errno));
+    if (p->v2 && *controller && delegate(directory, controller) < 0)
+        p->why = errno == ENOENT ? sa_format("no cgroup hierarchy here has the controller `%s`", controller)
+                                 : sa_format("`%s` to the children of cgroup `%s`: %s", controller, directory,
+                                             strerror(errno));
+    else if (access(directory, W_OK) < 0)
+        p->why = sa_format("cgroup `%s`: %s", directory, strerror(errno));
     else
-        p->base = steal_pointer(&base);
+        p->base = sa_strdup(directory);
     return p->base != NULL;
 }
 
@@ -154,8 +147,8 @@ static bool is_delegated(const char *directory)
            getxattr(directory, "trusted.delegate", value, sizeof value) > 0;
 }
 
-static void find_place(struct limits_place *p, const char *name, const char *controller,
-                       const char *mountinfo, const char *cgroup)
+static void find_place(struct limits_place *p, const char *controller, const char *mountinfo,
+                       const char *cgroup)
 {
     cleanup_buf struct sa_buf own = {0};
     int version = limits_find(mountinfo, cgroup, controller, &own);
@@ -164,28 +157,16 @@ static void find_place(struct limits_place *p, const char *name, const char *con
         p->why = sa_strdup("no cgroups are mounted here");
         return;
     }
-    if (make_base(p, sa_buf_string(&own), name, controller) || !p->v2)
+    if (use(p, sa_buf_string(&own), controller) || !p->v2)
         return;
     char *slash = strrchr(sa_buf_string(&own), '/');
     cleanup_free char *first = steal_pointer(&p->why);
     *slash = 0;
     if (slash == (char *)own.data || !exists_in((char *)own.data, "cgroup.procs") ||
-        !is_delegated((char *)own.data) || !make_base(p, (char *)own.data, name, controller)) {
+        !is_delegated((char *)own.data) || !use(p, (char *)own.data, controller)) {
         free(p->why);
         p->why = steal_pointer(&first); /* of our own cgroup: the one to put right */
     }
-}
-
-/* Those of shims that were killed. Cgroups with processes in them stay. */
-static void remove_children(const char *base)
-{
-    DIR *d = opendir(base);
-    if (!d)
-        return;
-    for (struct dirent *e; (e = readdir(d));)
-        if (e->d_type == DT_DIR && e->d_name[0] != '.')
-            unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR);
-    closedir(d);
 }
 
 static uint64_t files_max(void)
@@ -198,45 +179,46 @@ static uint64_t files_max(void)
     return limit.rlim_max;
 }
 
-void limits_init(struct limits *l, const char *data_dir)
+/* Has the controller of memory a limit for swapping? The root of v2 has no files that tell: it is assumed. */
+static bool has_swap(const struct limits_place *p)
+{
+    if (!p->v2)
+        return exists_in(p->base, "memory.memsw.limit_in_bytes");
+    return exists_in(p->base, "memory.swap.max") || !exists_in(p->base, "memory.max");
+}
+
+void limits_init(struct limits *l)
 {
     cleanup_buf struct sa_buf mountinfo = {0}, cgroup = {0};
-    struct sa_sha256 sum;
-    char digest[SA_SHA256_TEXT + 1];
-    sa_sha256_init(&sum);
-    sa_sha256_add(&sum, data_dir, strlen(data_dir));
-    sa_sha256_end_text(&sum, digest);
-    cleanup_free char *name = sa_format("sandbox-agent-%.*s", NAME_DIGITS, digest);
     *l = (struct limits){.files_max = files_max()};
     sa_read_file("/proc/self/mountinfo", PROC_FILE_MAX, &mountinfo, NULL); /* missing: nothing is found */
     sa_read_file("/proc/self/cgroup", PROC_FILE_MAX, &cgroup, NULL);
     for (int i = 0; i < LIMITS_CONTROLLERS; i++) {
         struct limits_place *p = &l->place[i];
-        find_place(p, name, controllers[i], sa_buf_string(&mountinfo), sa_buf_string(&cgroup));
-        if (!p->base)
-            continue;
-        p->swap = exists_in(p->base, p->v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes");
+        find_place(p, controllers[i], sa_buf_string(&mountinfo), sa_buf_string(&cgroup));
+        p->swap = p->base && has_swap(p);
     }
 }
 
 void limits_fini(struct limits *l)
 {
     for (int i = 0; i < LIMITS_CONTROLLERS; i++) {
-        struct limits_place *p = &l->place[i];
-        if (p->base) {
-            remove_children(p->base);
-            rmdir(p->base);
-        }
-        free(p->base);
-        free(p->why);
+        free(l->place[i].base);
+        free(l->place[i].why);
     }
     *l = (struct limits){0};
+}
+
+/* The cgroup of a process. */
+static char *directory_of(const struct limits_place *p, const char *name)
+{
+    return sa_format("%s/sandbox-agent-%s", p->base, name);
 }
 
 void limits_remove(const struct limits *l, const char *name)
 {
     for (int i = 0; i < LIMITS_CONTROLLERS; i++) {
-        cleanup_free char *directory = l->place[i].base ? sa_format("%s/%s", l->place[i].base, name) : NULL;
+        cleanup_free char *directory = l->place[i].base ? directory_of(&l->place[i], name) : NULL;
         if (directory)
             rmdir(directory);
     }
@@ -349,7 +331,7 @@ void limits_pack(const struct limits *l, const char *name, const ProcessLimits *
         const struct limits_place *p = &l->place[i];
         if (!value[i] || !p->base)
             continue;
-        cleanup_free char *directory = sa_format("%s/%s", p->base, name);
+        cleanup_free char *directory = directory_of(p, name);
         add_settings(h, &settings, p, i, directory, value[i]);
         bool known = false;
         for (uint32_t k = 0; k < h->n_cgroups; k++)

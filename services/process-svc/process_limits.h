@@ -26,7 +26,7 @@ enum { LIMITS_MEMORY_MIN = 1 << 20, LIMITS_CPU_MIN = 10, LIMITS_FILES_MIN = 16 }
 
 /* Where a controller's cgroups are made. */
 struct limits_place {
-    char *base; /* NULL: nowhere, */
+    char *base; /* in this directory; NULL: nowhere, */
     char *why;  /* for this reason */
     bool v2;    /* which files it has */
     bool swap;  /* memory: swapping can be limited too */
@@ -37,11 +37,9 @@ struct limits {
     uint64_t files_max;
 };
 
-/* data_dir: two services on one machine use different names. Blocks a little; never fails. */
-void limits_init(struct limits *l, const char *data_dir);
-/* Removes what is empty. */
+/* Blocks a little; never fails. */
+void limits_init(struct limits *l);
 void limits_fini(struct limits *l);
-
 /* Removes the cgroups of a process whose shim was killed. */
 void limits_remove(const struct limits *l, const char *name);
 

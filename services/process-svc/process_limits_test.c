@@ -114,12 +114,15 @@ static void each_version_has_its_own_files(void **state)
     asked.memory_bytes = 1 << 20;
     asked.pids = 7;
     asked.cpu_millis = 1500;
-    expect_packed(&old, &asked, "/1/id\n/2/id\n/v2/id\n",
-                  "/1/id/memory.limit_in_bytes=1048576\n/1/id/memory.memsw.limit_in_bytes=1048576\n"
-                  "/2/id/pids.max=7\n/2/id/cpu.cfs_period_us=100000\n/2/id/cpu.cfs_quota_us=150000\n");
-    expect_packed(&new, &asked, "/v2/id\n",
-                  "/v2/id/memory.max=1048576\n/v2/id/memory.swap.max=0\n/v2/id/pids.max=7\n"
-                  "/v2/id/cpu.max=150000 100000\n");
+    expect_packed(&old, &asked, "/1/sandbox-agent-id\n/2/sandbox-agent-id\n/v2/sandbox-agent-id\n",
+                  "/1/sandbox-agent-id/memory.limit_in_bytes=1048576\n/1/sandbox-agent-id/"
+                  "memory.memsw.limit_in_bytes=1048576\n"
+                  "/2/sandbox-agent-id/pids.max=7\n/2/sandbox-agent-id/cpu.cfs_period_us=100000\n/2/"
+                  "sandbox-agent-id/cpu.cfs_quota_us=150000\n");
+    expect_packed(&new, &asked, "/v2/sandbox-agent-id\n",
+                  "/v2/sandbox-agent-id/memory.max=1048576\n/v2/sandbox-agent-id/memory.swap.max=0\n/v2/"
+                  "sandbox-agent-id/pids.max=7\n"
+                  "/v2/sandbox-agent-id/cpu.max=150000 100000\n");
 }
 
 int main(void)

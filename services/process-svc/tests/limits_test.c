@@ -11,7 +11,7 @@
 static bool offers(int controller)
 {
     struct limits l;
-    limits_init(&l, harness_dir());
+    limits_init(&l);
     bool has = l.place[controller].base != NULL;
     limits_fini(&l);
     return has;
@@ -40,7 +40,8 @@ static char *cgroups_of(int pid, char *buf, size_t n)
 /* Counts what is left of cgroups with this name in any hierarchy. */
 static int cgroups_named(const char *name)
 {
-    cleanup_free char *command = sa_format("find /sys/fs/cgroup -name %s 2>/dev/null | wc -l", name);
+    cleanup_free char *command =
+        sa_format("find /sys/fs/cgroup -name 'sandbox-agent-%s' 2>/dev/null | wc -l", name);
     FILE *f = popen(command, "r");
     int n = -1;
     assert_int_equal(fscanf(f, "%d", &n), 1);
