@@ -7,6 +7,7 @@
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
 #include "services/process-svc/processes.h"
+#include "services/process-svc/retention.h"
 #include "services/process-svc/watch.h"
 
 enum end_kind { END_CODE = 1, END_SIGNAL = 2, END_LOST = 3 };
@@ -54,7 +55,9 @@ static void forgotten(void *user, const sa_error *err)
         return;
     }
     SA_FAULT("delete.committed");
-    if (p->phase != PROCESS_EXITED)
+    if (p->phase == PROCESS_EXITED)
+        retention_count(p->all, -1);
+    else
         p->all->live--;
     p->gone = true;
     p->deleting = false;
@@ -101,6 +104,7 @@ static void ended(void *user, const sa_error *err)
     process_take_next(p);
     p->phase = PROCESS_EXITED;
     p->all->live--;
+    retention_count(p->all, 1);
     link_release(&p->link);
     SA_FAULT("end.shim_released");
     const EndRecord *end = p->record->end;

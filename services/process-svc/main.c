@@ -12,7 +12,12 @@
  *   config.c     GetConfig, SetConfig: limits and defaults
  *   change.c     what changes while a process is known: runs, readiness, what is left of it
  *   ladder.c     StopProcess: a signal, a time of grace, KILL
- *   ready.c      readiness by TCP port;  ports.c: who listens, from /proc
+ *   ready.c      readiness by TCP port
+ *   retention.c  how many ended ones are remembered
+ *   tree.c       GetProcessTree: what runs below one, what it uses
+ *   watch.c      where trees listen, looked at every second
+ *   census.c     TakeCensus, ClearStrays;  scan.c: known trees and strays told apart
+ *   procfs.c     processes of the system, from /proc;  ports.c: who listens on which port
  *   stop.c       after SIGTERM: TERM, KILL, nothing left behind
  *   messages.c   records and statuses as messages of the API
  *   spec.c       what a caller asks for, checked, and packed for a shim; users
@@ -28,6 +33,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "adapters/os/file.h"
@@ -42,6 +48,8 @@
 static const struct service_option options[] = {
     {"shim", SERVICE_OPTION_TEXT, NULL, 0, 0, "the program process-shim; else beside this program"},
     {"max-processes", SERVICE_OPTION_UINT, "4096", 1, 100000, "processes that may run at once"},
+    {"max-ended", SERVICE_OPTION_UINT, "100000", 1, 10000000,
+     "ended processes that are remembered; the oldest are forgotten with their output"},
     {"max-runs", SERVICE_OPTION_UINT, "64", 1, 10000, "commands of RunProcess that may run at once"},
     {"keep-children", SERVICE_OPTION_FLAG, NULL, 0, 0,
      "at SIGTERM leave processes running, for the next start"},
@@ -72,6 +80,18 @@ static void helper_gone(void *user)
     service_fatal(all->svc, err);
 }
 
+/* A descriptor for each process, and for whoever looks: as many as we may have. After the helper has started,
+ * so that what it starts has the usual limit. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        sa_log(SA_LOG_WARN, "process.file_limit", "message=\"%s\"", strerror(errno));
+}
+
 static int open_all(struct processes *all, sa_error **err)
 {
     struct service *svc = all->svc;
@@ -91,6 +111,7 @@ static int open_all(struct processes *all, sa_error **err)
     if (config_load(all, err) < 0)
         return -1;
     all->spawner = spawner_new(all->loop, program, all->directory, helper_gone, all, err);
+    raise_file_limit();
     return all->spawner ? 0 : -1;
 }
 
@@ -116,6 +137,7 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
     struct processes *all = sa_calloc(1, sizeof *all);
     all->svc = svc;
     all->loop = service_loop(svc);
+    all->max_ended = service_uint(svc, "max-ended");
     all->chunk = sa_malloc(ATTACH_CHUNK);
     all->runs_timer = sa_timer_new(all->loop, runs_on_timer, all);
     processes_start_timers(all);

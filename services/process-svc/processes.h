@@ -100,6 +100,9 @@ struct processes {
     struct config config;
     struct limits limits;
     size_t live;            /* starting and running */
+    size_t ended;           /* records of those that have ended, */
+    size_t max_ended;       /* and how many of them are kept: retention.c */
+    bool retention_due;
     size_t awaited;         /* see process.awaited */
     size_t journal_errors;  /* processes whose journal cannot be written, */
     uint32_t journal_errno; /* and why the last one cannot */

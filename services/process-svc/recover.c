@@ -6,10 +6,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
 #include "services/process-svc/processes.h"
+#include "services/process-svc/retention.h"
 
 enum { READY_MS = 5000, PRUNE_MS = 3600 * 1000 };
 
@@ -48,6 +50,15 @@ static void recover_intent(struct process *p)
     link_signal(&p->link, SIGKILL, SHIM_SCOPE_TREE, NULL, NULL);
 }
 
+/* It has ended, and so has its shim, which takes its socket away: such are many, and stay in the store. */
+static bool is_settled(const struct processes *all, struct sa_id id, const ProcessRecord *r)
+{
+    char name[SA_ID_TEXT + 1];
+    sa_id_format(id, name);
+    cleanup_free char *sock = sa_format("%s/%s/sock", all->directory, name);
+    return !r->descendants && !r->n_ports && access(sock, F_OK) < 0;
+}
+
 static bool recover_record(void *user, const struct store_row *row)
 {
     struct processes *all = user;
@@ -63,6 +74,12 @@ static bool recover_record(void *user, const struct store_row *row)
     enum process_phase phase = record->state == RECORD_STATE_EXITED   ? PROCESS_EXITED
                                : record->state == RECORD_STATE_INTENT ? PROCESS_STARTING
                                                                       : PROCESS_RUNNING;
+    if (phase == PROCESS_EXITED)
+        retention_count(all, 1);
+    if (phase == PROCESS_EXITED && is_settled(all, id, record)) {
+        store_message_free(record);
+        return true;
+    }
     struct process *p = process_new(all, id, record, phase);
     if (phase == PROCESS_STARTING)
         recover_intent(p);
@@ -73,6 +90,13 @@ static bool recover_record(void *user, const struct store_row *row)
     return true;
 }
 
+static bool has_record(struct processes *all, struct sa_id id)
+{
+    cleanup_buf struct sa_buf bytes = {0};
+    struct store_key key = store_key_of(id.bytes, sizeof id.bytes);
+    return processes_live(all, id) || store_get_bytes(all->store, TABLE_PROCESSES, &key, &bytes, NULL) != 0;
+}
+
 /* A directory that no record knows: left by a crash between a deletion and the removal. */
 static void recover_directories(struct processes *all)
 {
@@ -81,7 +105,7 @@ static void recover_directories(struct processes *all)
         return;
     for (struct dirent *e; (e = readdir(d));) {
         struct sa_id id;
-        if (!sa_id_parse(e->d_name, &id) || processes_live(all, id))
+        if (!sa_id_parse(e->d_name, &id) || has_record(all, id))
             continue;
         recover_intent(process_new(all, id, NULL, PROCESS_STARTING));
     }
