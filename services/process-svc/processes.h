@@ -99,9 +99,9 @@ struct processes {
     struct spec_user user; /* of user processes by default */
     struct config config;
     struct limits limits;
-    size_t live;            /* starting and running */
-    size_t ended;           /* records of those that have ended, */
-    size_t max_ended;       /* and how many of them are kept: retention.c */
+    size_t live;      /* starting and running */
+    size_t ended;     /* records of those that have ended, */
+    size_t max_ended; /* and how many of them are kept: retention.c */
     bool retention_due;
     size_t awaited;         /* see process.awaited */
     size_t journal_errors;  /* processes whose journal cannot be written, */

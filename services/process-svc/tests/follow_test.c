@@ -5,6 +5,7 @@
 
 #include "adapters/os/clock.h"
 #include "adapters/os/file.h"
+#include "services/process-svc/shim/protocol.h"
 
 /* Lines to both streams, each once the one before was seen by the service: so their order is known. */
 #define STEPS                                                                                                \
@@ -358,8 +359,20 @@ static void a_damaged_index_costs_the_order_only(void **state)
     assert_non_null(strstr(text, "<exited>"));
 }
 
+/* Replaces the index of a stream of `lines` lines of two bytes: every millisecond one, in turns with the
+ * other stream; the first `lost` records are no more. `last`: length of one more line, 0: none. */
+static void write_index(const char *path, uint64_t arrival, size_t lines, size_t lost, uint64_t last)
+{
+    cleanup_free struct shim_index_record *r = sa_calloc(lines + 1, sizeof *r);
+    for (size_t i = lost; i < lines; i++)
+        r[i] = (struct shim_index_record){2 * i, 1700000000000000 + (int64_t)i * 1000, 2 * i + arrival, 2};
+    r[lines] = (struct shim_index_record){2 * lines, 1800000000000000, 2 * lines + arrival, last};
+    assert_int_equal(sa_write_file(path, r, (lines + (last > 0)) * sizeof *r, 0600, NULL), 0);
+}
+
 /* Two streams in turns may fill the index faster than the journal: its front is freed, and bytes are kept
- * that no record tells of. */
+ * that no record tells of. (How a busy machine mixes two pipes cannot be foretold: the index is the test's.)
+ */
 static void output_that_is_older_than_its_index_still_comes(void **state)
 {
     enum { TURNS = 3000 };
@@ -368,11 +381,8 @@ static void output_that_is_older_than_its_index_still_comes(void **state)
         sa_format("i=0; while [ $i -lt %d ]; do echo o; echo e >&2; i=$((i+1)); done; echo end", TURNS);
     const char *id = start_shell(s, command);
     wait_for(s, id);
-    cleanup_buf struct sa_buf index = {0};
-    const char *path = journal_of(s, id, "out.index");
-    assert_int_equal(sa_read_file(path, MIB, &index, NULL), 0);
-    memset(index.data, 0, index.len / 64 * 32); /* whole records */
-    assert_int_equal(sa_write_file(path, index.data, index.len, 0600, NULL), 0);
+    write_index(journal_of(s, id, "out.index"), 1, TURNS, TURNS / 2, 4);
+    write_index(journal_of(s, id, "err.index"), 2, TURNS, 0, 0);
     FollowOutputRequest req = following(id);
     struct followed f = follow(s, &req);
     size_t n[2] = {0}, timeless = 0;
@@ -388,6 +398,7 @@ static void output_that_is_older_than_its_index_still_comes(void **state)
     assert_int_equal(timeless, 1);
     const char *tail = tail_of(s, id, 2001);
     assert_int_equal(strlen(tail), 2 * 2000 + strlen("end\n<exited>"));
+    assert_memory_equal(tail, "o\ne\no\n", 6);
 }
 
 static void a_damaged_journal_is_told(void **state)
