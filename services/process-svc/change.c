@@ -123,6 +123,8 @@ static bool commit_descendants(struct process *p)
     next->descendants = has;
     if (!has)
         watch_clear(next);
+    if (!has && next->stop) /* that was what it waited for */
+        stop_record__free_unpacked(steal_pointer(&next->stop), NULL);
     process_commit_change(p, next);
     return true;
 }
