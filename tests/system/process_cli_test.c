@@ -365,6 +365,7 @@ static void restarts_are_counted(void **state)
     id[ID_TEXT] = 0;
     /* A pause of 1 s, then 2 s. */
     cleanup_free char *waited = run(3, WORDS("wait", id)), *list = run(0, WORDS("ps", "-a"));
+    assert_has(waited, "exited 3");
     assert_has(list, "exited 3");
     cleanup_free char *logs = run(0, WORDS("logs", "-f", id));
     assert_string_equal(logs, "run\nrun\nrun\n");
