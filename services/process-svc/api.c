@@ -13,6 +13,7 @@
 #include "services/process-svc/follow.h"
 #include "services/process-svc/policy.h"
 #include "services/process-svc/run.h"
+#include "services/process-svc/terminal.h"
 #include "services/process-svc/tree.h"
 
 enum {
@@ -309,6 +310,12 @@ static void signal_process(void *api, struct rpc_call *call, const SignalProcess
         link_signal(&p->link, req->signal, scopes[req->scope], on_signalled, rpc_call_ref(call));
 }
 
+/* Shells that somebody works with ignore TERM, and end when their terminal does. */
+static uint32_t polite_signal(const struct process *p)
+{
+    return p->record->terminal ? SIGHUP : SIGTERM;
+}
+
 static void stop_process(void *api, struct rpc_call *call, const StopProcessRequest *req)
 {
     sa_error *err = NULL;
@@ -321,7 +328,7 @@ static void stop_process(void *api, struct rpc_call *call, const StopProcessRequ
     if (err)
         rpc_fail(call, err);
     else
-        process_stop(p, call, req->signal ? req->signal : SIGTERM, grace);
+        process_stop(p, call, req->signal ? req->signal : polite_signal(p), grace);
 }
 
 static void wait_process(void *api, struct rpc_call *call, const WaitProcessRequest *req)
@@ -365,4 +372,5 @@ void api_register(struct processes *all)
         .follow_output = follow_output_handler,
     };
     process_service_register(service_rpc(all->svc), &handlers, all);
+    terminal_register(all);
 }

@@ -8,6 +8,7 @@
 #include "adapters/os/mem.h"
 #include "services/process-svc/processes.h"
 #include "services/process-svc/retention.h"
+#include "services/process-svc/terminal.h"
 #include "services/process-svc/watch.h"
 
 enum end_kind { END_CODE = 1, END_SIGNAL = 2, END_LOST = 3 };
@@ -119,6 +120,7 @@ static void ended(void *user, const sa_error *err)
     calls_clear(&p->waiters);
     attachments_notify(p);
     followers_notify(p);
+    terminal_notify(p);
     process_step(p);
 }
 
@@ -183,6 +185,7 @@ void process_commit_exit(struct process *p, const struct shim_exit *e)
     fill_ranges(p, end);
     end->stdout_end = e->end[SHIM_STDOUT]; /* its own; what a descendant writes later is not part of it */
     end->stderr_end = e->end[SHIM_STDERR];
+    end->terminal_size = terminal_last_size(p);
     commit_end(p, end);
 }
 
@@ -191,6 +194,7 @@ static void commit_lost(struct process *p, const char *reason)
     EndRecord *end = end_new(END_LOST, 0, reason, sa_wall_us());
     fill_ranges(p, end);
     end->stdin_offset = p->status.stdin_next;
+    end->terminal_size = terminal_last_size(p);
     commit_end(p, end);
 }
 

@@ -156,6 +156,12 @@ void link_ack(struct link *l, uint32_t stream, uint64_t offset)
         add(l, &r, NULL, 0);
 }
 
+void link_resize(struct link *l, uint32_t rows, uint32_t columns, link_answer_fn *answer, void *user)
+{
+    struct shim_request r = {.type = SHIM_RESIZE, .value = rows, .scope = columns};
+    ask(l, &r, NULL, 0, answer, user);
+}
+
 void link_release(struct link *l)
 {
     struct shim_request r = {.type = SHIM_RELEASE};

@@ -42,6 +42,8 @@ void link_input(struct link *l, uint64_t offset, const void *p, size_t n, bool e
 /* Asks for nothing but a status: its answer tells of all that was written before. */
 void link_ask(struct link *l, link_answer_fn *answer, void *user);
 void link_ack(struct link *l, uint32_t stream, uint64_t offset);
+/* Of its terminal. ENOTTY: it has none. */
+void link_resize(struct link *l, uint32_t rows, uint32_t columns, link_answer_fn *answer, void *user);
 void link_release(struct link *l);
 /* No run follows the present one. */
 void link_last(struct link *l);

@@ -18,6 +18,11 @@
  *   watch.c      where trees listen, looked at every second
  *   census.c     TakeCensus, ClearStrays;  scan.c: known trees and strays told apart
  *   procfs.c     processes of the system, from /proc;  ports.c: who listens on which port
+ *   terminal.c   the terminal of a process, shared: who looks, whose size it has, TerminalService
+ *   viewer.c     AttachTerminal: one who looks and perhaps types
+ *   control.c    who looks and who types, as rules
+ *   painter.c    keeps what a terminal shows up to date, in workers
+ *   screen.c     what a terminal shows (libvterm), with screen_grid.c, screen_pen.c and screen_ansi.c
  *   stop.c       after SIGTERM: TERM, KILL, nothing left behind
  *   messages.c   records and statuses as messages of the API
  *   spec.c       what a caller asks for, checked, and packed for a shim; users
@@ -44,6 +49,7 @@
 #include "services/process-svc/processes.h"
 #include "services/process-svc/run.h"
 #include "services/process-svc/runners.h"
+#include "services/process-svc/terminal.h"
 
 static const struct service_option options[] = {
     {"shim", SERVICE_OPTION_TEXT, NULL, 0, 0, "the program process-shim; else beside this program"},
@@ -166,6 +172,7 @@ static void drain(void *state)
         for (struct process *p = all->buckets[i]; p; p = p->next) {
             attachments_fail(p, err);
             followers_fail(p, err);
+            terminal_fail(p, err);
             calls_fail(&p->waiters, err);
             calls_fail(&p->deleters, err);
             calls_fail(&p->stoppers, err);

@@ -38,6 +38,27 @@ ExitRecord *process_exit_message(struct sa_arena *a, const EndRecord *end)
     return m;
 }
 
+static TerminalSpec *terminal_message(struct sa_arena *a, const TerminalRecord *r)
+{
+    TerminalSpec *m = sa_arena_alloc(a, sizeof *m);
+    terminal_spec__init(m);
+    m->rows = r->rows;
+    m->columns = r->columns;
+    m->term = sa_arena_strdup(a, r->term);
+    m->size_policy = (TerminalSizePolicy)r->size_policy;
+    m->scrollback_lines = r->scrollback_lines;
+    return m;
+}
+
+static TerminalSize *size_message(struct sa_arena *a, uint32_t rows, uint32_t columns)
+{
+    TerminalSize *m = sa_arena_alloc(a, sizeof *m);
+    terminal_size__init(m);
+    m->rows = rows;
+    m->columns = columns;
+    return m;
+}
+
 static ProcessSpec *spec_message(struct sa_arena *a, const ProcessRecord *r)
 {
     ProcessSpec *m = sa_arena_alloc(a, sizeof *m);
@@ -60,6 +81,8 @@ static ProcessSpec *spec_message(struct sa_arena *a, const ProcessRecord *r)
         l->value = sa_arena_strdup(a, r->labels[i]->value);
     }
     policy_to_message(a, r, m);
+    if (r->terminal)
+        m->terminal = terminal_message(a, r->terminal);
     return m;
 }
 
@@ -96,6 +119,8 @@ Process *process_record_message(struct sa_arena *a, const char *id, const Proces
         m->stdout_end = end->stdout_end;
         m->stderr_first = end->stderr_first;
         m->stderr_end = end->stderr_end;
+        if (end->terminal_size)
+            m->terminal_size = size_message(a, end->terminal_size >> 16, end->terminal_size & 0xffff);
     }
     return m;
 }
@@ -111,5 +136,7 @@ Process *process_message(struct sa_arena *a, const struct process *p)
     m->stdout_end = s->end[SHIM_STDOUT];
     m->stderr_first = s->first[SHIM_STDERR];
     m->stderr_end = s->end[SHIM_STDERR];
+    if (s->rows)
+        m->terminal_size = size_message(a, s->rows, s->columns);
     return m;
 }

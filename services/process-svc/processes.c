@@ -18,6 +18,7 @@
 #include "adapters/os/file.h"
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
+#include "services/process-svc/terminal.h"
 #include "services/process-svc/watch.h"
 
 enum { RETRY_MS = 1000, RECONNECTS_MAX = 8 };
@@ -110,6 +111,7 @@ static void process_free(struct process *p)
         at = &(*at)->next;
     *at = p->next;
     link_close(&p->link);
+    terminal_free(p->terminal);
     reader_close(&p->reader);
     calls_clear(&p->starters);
     calls_clear(&p->waiters);
@@ -128,10 +130,11 @@ static void collect(void *user)
     struct process *p = user;
     p->collecting = false;
     bool ended = p->phase == PROCESS_EXITED && !p->deleting;
-    if (!p->attachments && !p->followers && reader_is_open(&p->reader))
+    bool read = p->attachments || p->followers || terminal_busy(p);
+    if (!read && reader_is_open(&p->reader))
         reader_close(&p->reader);
-    if ((ended || p->gone) && !p->committing && !p->sweeping && !link_is_open(&p->link) && !p->attachments &&
-        !p->followers && !p->waiters.n && !p->deleters.n && !p->starters.n && !p->stoppers.n)
+    if ((ended || p->gone) && !p->committing && !p->sweeping && !link_is_open(&p->link) && !read &&
+        !p->waiters.n && !p->deleters.n && !p->starters.n && !p->stoppers.n)
         process_free(p);
 }
 
@@ -263,7 +266,7 @@ static void step_starting(struct process *p)
 void process_step(struct process *p)
 {
     process_release(p);
-    if (p->committing || p->sweeping || p->gone)
+    if (p->committing || p->sweeping || p->gone || terminal_commits(p))
         return;
     if (p->phase == PROCESS_STARTING)
         step_starting(p);
@@ -316,6 +319,7 @@ static void on_status(void *user, const struct shim_status *status)
     watch_go_on(p->all->watch);
     attachments_notify(p);
     followers_notify(p);
+    terminal_notify(p);
     process_step(p);
 }
 
@@ -337,6 +341,7 @@ static void on_closed(void *user)
     if (needs_shim(p) && p->reconnects < RECONNECTS_MAX && process_connect(p) == 0) {
         p->reconnects++;
         attachments_reconnected(p);
+        terminal_reconnected(p);
         if (p->phase == PROCESS_EXITED)
             link_release(&p->link);
     } else {
@@ -347,6 +352,7 @@ static void on_closed(void *user)
 static void on_drained(void *user)
 {
     attachments_notify(user);
+    terminal_notify(user);
 }
 
 int process_connect(struct process *p)

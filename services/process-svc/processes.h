@@ -51,6 +51,7 @@ struct follower;
 struct look;
 struct run;
 struct runners;
+struct terminal;
 struct watch;
 
 struct process {
@@ -78,6 +79,7 @@ struct process {
     struct reader reader;
     struct attachment *attachments;
     struct follower *followers;
+    struct terminal *terminal; /* terminal.c: NULL until somebody looks at it */
     struct calls starters, waiters, deleters, stoppers;
     /* ladder.c */
     bool stop_asked; /* and not yet committed */

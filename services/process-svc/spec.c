@@ -39,7 +39,8 @@ static int check_env(const ProcessSpec *spec, sa_error **err)
         if (!eq || eq == e->data)
             return sa_fail(err, SA_INVALID_REQUEST, "spec.env[%zu] is not NAME=value", i);
     }
-    return check_list("env", spec->env, spec->n_env, SHIM_ENV_MAX, err);
+    size_t term = spec->terminal ? SPEC_TERM_MAX + sizeof "TERM=" : 0; /* may be added */
+    return check_list("env", spec->env, spec->n_env, SHIM_ENV_MAX - term, err);
 }
 
 static int check_labels(const ProcessSpec *spec, sa_error **err)
@@ -53,6 +54,37 @@ static int check_labels(const ProcessSpec *spec, sa_error **err)
             return sa_fail(err, SA_INVALID_REQUEST,
                            "a label needs a key, and has at most %d bytes in key and value",
                            SPEC_LABEL_BYTES_MAX);
+    return 0;
+}
+
+int spec_check_size(const char *what, uint32_t rows, uint32_t columns, sa_error **err)
+{
+    if (rows >= 1 && rows <= SHIM_SIDE_MAX && columns >= 1 && columns <= SHIM_SIDE_MAX)
+        return 0;
+    return sa_fail(err, SA_INVALID_REQUEST, "%s has %u rows and %u columns, allowed are 1 to %d", what, rows,
+                   columns, SHIM_SIDE_MAX);
+}
+
+static uint32_t or_default(uint32_t value, uint32_t other)
+{
+    return value ? value : other;
+}
+
+static int check_terminal(const TerminalSpec *t, sa_error **err)
+{
+    if (spec_check_size("spec.terminal", or_default(t->rows, SPEC_ROWS_DEFAULT),
+                        or_default(t->columns, SPEC_COLUMNS_DEFAULT), err) < 0)
+        return -1;
+    if (strlen(t->term) > SPEC_TERM_MAX)
+        return sa_fail(err, SA_INVALID_REQUEST, "spec.terminal.term has more than %d characters",
+                       SPEC_TERM_MAX);
+    if ((unsigned)t->size_policy > TERMINAL_SIZE_POLICY_SMALLEST)
+        return sa_fail(err, SA_INVALID_REQUEST, "spec.terminal.size_policy %u is unknown",
+                       (unsigned)t->size_policy);
+    if (t->scrollback_lines > SPEC_SCROLLBACK_MAX)
+        return sa_fail(err, SA_INVALID_REQUEST,
+                       "spec.terminal.scrollback_lines is %u, at most %d are allowed", t->scrollback_lines,
+                       SPEC_SCROLLBACK_MAX);
     return 0;
 }
 
@@ -76,6 +108,8 @@ int spec_check(const ProcessSpec *spec, sa_error **err)
     if (spec->stdout_retention > RETENTION_POLICY_ACKNOWLEDGED)
         return sa_fail(err, SA_INVALID_REQUEST, "spec.stdout_retention %u is unknown",
                        (unsigned)spec->stdout_retention);
+    if (spec->terminal && check_terminal(spec->terminal, err) < 0)
+        return -1;
     return check_labels(spec, err) < 0 ? -1 : policy_check(spec, err);
 }
 
@@ -129,6 +163,30 @@ static uint32_t add_strings(struct sa_buf *b, const ProtobufCBinaryData *items, 
     return (uint32_t)(b->len - before);
 }
 
+static bool has_variable(const ProcessSpec *spec, const char *name)
+{
+    for (size_t i = 0; i < spec->n_env; i++)
+        if (spec->env[i].len > strlen(name) && !memcmp(spec->env[i].data, name, strlen(name)) &&
+            spec->env[i].data[strlen(name)] == '=')
+            return true;
+    return false;
+}
+
+static void fill_terminal(struct shim_spec *h, struct sa_buf *b, const ProcessSpec *spec)
+{
+    const TerminalSpec *t = spec->terminal;
+    h->flags |= SHIM_FLAG_TERMINAL;
+    h->rows = or_default(t->rows, SPEC_ROWS_DEFAULT);
+    h->columns = or_default(t->columns, SPEC_COLUMNS_DEFAULT);
+    if (has_variable(spec, "TERM"))
+        return;
+    size_t before = b->len;
+    sa_buf_addf(b, "TERM=%s", *t->term ? t->term : SPEC_TERM_DEFAULT);
+    sa_buf_add(b, "", 1);
+    h->env_bytes += (uint32_t)(b->len - before);
+    h->envc++;
+}
+
 static void fill(struct sa_buf *b, const ProcessSpec *spec, const struct spec_mode *mode)
 {
     struct shim_spec h = {.magic = SHIM_SPEC_MAGIC, .version = SHIM_VERSION};
@@ -152,6 +210,8 @@ static void fill(struct sa_buf *b, const ProcessSpec *spec, const struct spec_mo
     h.cwd_bytes = add_strings(b, spec->cwd.len ? &spec->cwd : &root, 1);
     h.argv_bytes = add_strings(b, spec->argv, spec->n_argv);
     h.env_bytes = add_strings(b, spec->env, spec->n_env);
+    if (spec->terminal)
+        fill_terminal(&h, b, spec);
     limits_pack(mode->limits, mode->id ? mode->id : run, spec->limits, &h, b);
     policy_pack(spec, &h, b);
     h.size = (uint32_t)b->len;

@@ -9,10 +9,22 @@
 
 struct limits;
 
+enum {
+    SPEC_ROWS_DEFAULT = 24,
+    SPEC_COLUMNS_DEFAULT = 80,
+    SPEC_SCROLLBACK_DEFAULT = 1000,
+    SPEC_SCROLLBACK_MAX = 10000,
+    SPEC_TERM_MAX = 64,
+};
+#define SPEC_TERM_DEFAULT "xterm-256color"
+
 enum { SPEC_LABELS_MAX = 64, SPEC_LABEL_BYTES_MAX = 256 };
 
 /* INVALID_REQUEST names the field and the limit. Never says a value of the environment. */
 int spec_check(const ProcessSpec *spec, sa_error **err);
+
+/* Both 1 to SHIM_SIDE_MAX; `what` has them. */
+int spec_check_size(const char *what, uint32_t rows, uint32_t columns, sa_error **err);
 
 /* Who a process runs as. */
 struct spec_user {

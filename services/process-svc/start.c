@@ -30,6 +30,16 @@ static ProcessRecord *record_new(const struct config *c, const StartProcessReque
         l->key = spec->labels[i]->key;
         l->value = spec->labels[i]->value;
     }
+    TerminalRecord terminal = TERMINAL_RECORD__INIT;
+    if (spec->terminal) {
+        const TerminalSpec *t = spec->terminal;
+        terminal.rows = t->rows ? t->rows : SPEC_ROWS_DEFAULT;
+        terminal.columns = t->columns ? t->columns : SPEC_COLUMNS_DEFAULT;
+        terminal.term = *t->term ? t->term : (char *)(uintptr_t)SPEC_TERM_DEFAULT;
+        terminal.size_policy = t->size_policy ? t->size_policy : TERMINAL_SIZE_POLICY_LEADER;
+        terminal.scrollback_lines = t->scrollback_lines ? t->scrollback_lines : SPEC_SCROLLBACK_DEFAULT;
+        r.terminal = &terminal;
+    }
     ProcessRecord *copy = process_record_copy(&r);
     sa_arena_free(a);
     return copy;

@@ -15,6 +15,7 @@ enum { GRACE_MS = 2000, KILL_MS = 3000 };
 
 struct ending {
     struct pollfd *fds; /* fd -1: it is over */
+    bool *terminal;
     size_t n;
 };
 
@@ -50,7 +51,8 @@ static size_t rung(struct ending *e, uint32_t signum, uint64_t ms)
         if (e->fds[i].fd < 0)
             continue;
         request(e->fds[i].fd, SHIM_LAST, 0);
-        request(e->fds[i].fd, SHIM_SIGNAL, signum);
+        /* Shells that somebody works with ignore TERM, and end when their terminal does. */
+        request(e->fds[i].fd, SHIM_SIGNAL, signum == SIGTERM && e->terminal[i] ? SIGHUP : signum);
         request(e->fds[i].fd, SHIM_SIGNAL, SIGCONT);
         left++;
     }
@@ -74,6 +76,8 @@ void processes_end_all(struct processes *all)
         for (struct process *p = all->buckets[i]; p; p = p->next)
             if (link_is_open(&p->link)) {
                 e.fds = sa_realloc(e.fds, (e.n + 1) * sizeof *e.fds);
+                e.terminal = sa_realloc(e.terminal, (e.n + 1) * sizeof *e.terminal);
+                e.terminal[e.n] = p->record && p->record->terminal;
                 e.fds[e.n++] = (struct pollfd){.fd = p->link.fd, .events = POLLIN};
                 request(p->link.fd, SHIM_RELEASE, 0); /* of those that have ended already */
             }
@@ -82,5 +86,6 @@ void processes_end_all(struct processes *all)
         left = rung(&e, SIGKILL, KILL_MS);
     left += kept_wait(all, GRACE_MS + KILL_MS);
     sa_log(left ? SA_LOG_WARN : SA_LOG_INFO, "process.stopped", "processes=%zu left=%zu", total, left);
+    free(e.terminal);
     free(e.fds);
 }

@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -43,7 +42,7 @@ static bool back_off(struct shim *s)
     s->again_ns = now + (pause < longest ? pause : longest);
     s->status.phase = SHIM_BACKING_OFF;
     s->changed = true;
-    input_close(&s->input);
+    shim_close_input(s);
     if (!s->finished)
         shim_kill_tree(s);
     return true;
@@ -85,9 +84,8 @@ static bool empty_pipes(struct shim *s)
 {
     for (int i = 0; i < SHIM_STREAMS; i++) {
         struct stream *st = &s->stream[i];
-        int waiting = 0;
-        if (st->pipe >= 0 && !st->drain && ioctl(st->pipe, FIONREAD, &waiting) == 0)
-            st->drain = (uint64_t)waiting;
+        if (!st->drain)
+            st->drain = shim_waiting(s, st);
         while (st->drain && !s->held_by)
             shim_read_stream(s, st);
         if (st->drain || s->held_by)

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -161,6 +162,8 @@ static void run_child(struct start *s)
         return;
     s->stage = SHIM_STAGE_FORK;
     if (setsid() < 0 || place_stdio(s->stdio) < 0)
+        return;
+    if ((s->spec->flags & SHIM_FLAG_TERMINAL) && ioctl(0, TIOCSCTTY, 0) < 0)
         return;
     umask(022);
     s->stage = SHIM_STAGE_LIMITS;

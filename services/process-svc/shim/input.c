@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "services/process-svc/shim/protocol.h"
+#include "services/process-svc/shim/pty.h"
 
 enum { FREE_STEP = 1 << 20, BLOCK = 4096 };
 
@@ -31,7 +32,7 @@ static size_t feed(struct input *in, const void *p, size_t n)
     do
         r = write(in->pipe, p, n);
     while (r < 0 && errno == EINTR);
-    if (r < 0 && errno != EAGAIN)
+    if (r < 0 && errno != EAGAIN && !in->terminal) /* a terminal's end is polled for */
         input_close(in);
     return r > 0 ? (size_t)r : 0;
 }
@@ -55,8 +56,14 @@ static int spool(struct input *in, const char *p, size_t n, uint64_t at)
 
 static void finish(struct input *in)
 {
-    if (in->eof && in->written == in->next)
+    if (!in->eof || in->written != in->next)
+        return;
+    if (!in->terminal) {
         input_close(in);
+        return;
+    }
+    const char c = pty_eof(in->pipe);
+    in->eof = c && feed(in, &c, 1) == 0;
 }
 
 void input_resume(struct input *in, int pipe)
@@ -70,10 +77,12 @@ int input_take(struct input *in, uint64_t offset, const void *p, size_t n, int e
     if (offset > in->next)
         return ERANGE;
     uint64_t have = in->next - offset;
-    if (have >= n && (!eof || in->eof || have > n))
+    if (have >= n && (!eof || in->eof_at == in->next + 1 || in->eof || have > n))
         return 0; /* a repetition */
     if (in->closed)
         return have >= n ? 0 : EPIPE;
+    if (in->eof)
+        return ENOBUFS;
     const char *at = (const char *)p + (have < n ? have : n);
     size_t left = have < n ? n - (size_t)have : 0;
     if (in->next - in->written + left > SHIM_INPUT_PENDING_MAX)
@@ -88,8 +97,11 @@ int input_take(struct input *in, uint64_t offset, const void *p, size_t n, int e
     if (error)
         return error;
     in->next += left - now;
-    if (eof)
-        in->eof = in->closed = 1;
+    if (eof) {
+        in->eof = 1;
+        in->eof_at = in->next + 1;
+        in->closed = !in->terminal;
+    }
     finish(in);
     return 0;
 }
@@ -100,7 +112,11 @@ int input_pump(struct input *in, void *buf, size_t n)
         uint64_t waits = in->next - in->written;
         ssize_t r = pread(in->spool, buf, waits < n ? (size_t)waits : n, (off_t)in->written);
         if (r <= 0) { /* the spool is damaged: nothing sensible can follow */
-            input_close(in);
+            in->closed = 1;
+            in->written = in->next;
+            in->hold = 0;
+            if (!in->terminal)
+                input_close(in);
             break;
         }
         size_t fed = feed(in, buf, (size_t)r);

@@ -12,6 +12,7 @@
  *   journal.c    output: append-only files with a bounded kept range
  *   input.c      input at an offset, spooled while the child does not read
  *   runner.c     commands of RunProcess, one after the other, without a directory
+ *   pty.c        the terminal of a child that wants one
  *   protocol.c   what is said on sockets and left on disk, checked before it is believed
  * sweep        a shim was killed: its descendants are ended. They came to us, the nearest subreaper */
 #include <errno.h>

@@ -24,6 +24,7 @@ struct stream {
 };
 
 struct shim {
+    int slave; /* the child's side of its terminal: it stays open, so that the end is the child's. -1: none */
     int epoll, connection, listener, children, state_fd, exit_fd;
     uint32_t connection_events, input_events;
     pid_t child;
@@ -69,6 +70,9 @@ int shim_start_child(struct shim *s, const struct shim_spec *spec, const struct 
 /* The child was started: tells it. */
 void shim_child_runs(struct shim *s);
 void shim_read_stream(struct shim *s, struct stream *st);
+/* How much of what was written lies in the pipe, at most. */
+uint64_t shim_waiting(const struct shim *s, const struct stream *st);
+void shim_close_input(struct shim *s);
 /* Out of epoll before it is closed: a descriptor that a child still shares would go on reporting. */
 void shim_drop(struct shim *s, int *fd, bool polled);
 /* KILL to all that descends from us, until nothing is left. */

@@ -41,6 +41,11 @@ static bool check_policies(const struct shim_spec *s)
            (s->restart == SHIM_RESTART_NONE || (s->backoff_ms && s->backoff_max_ms >= s->backoff_ms));
 }
 
+static bool is_size(uint32_t rows, uint32_t columns)
+{
+    return rows >= 1 && rows <= SHIM_SIDE_MAX && columns >= 1 && columns <= SHIM_SIDE_MAX;
+}
+
 bool shim_check_spec(const void *data, size_t n, struct shim_spec_parts *ret_parts)
 {
     struct shim_spec s;
@@ -73,6 +78,8 @@ bool shim_check_spec(const void *data, size_t n, struct shim_spec_parts *ret_par
     if (strlen(s.id) != ((s.flags & SHIM_FLAG_RUN) ? 0 : SHIM_ID_TEXT) ||
         strspn(s.id, "0123456789abcdefghjkmnpqrstvwxyz") != strlen(s.id))
         return false;
+    if ((s.flags & SHIM_FLAG_TERMINAL) && !is_size(s.rows, s.columns))
+        return false;
     *ret_parts = parts;
     return true;
 }
@@ -91,10 +98,12 @@ bool shim_check_request(const void *data, size_t n, struct shim_request *ret)
 {
     struct shim_request r;
     if (!take(data, n, &r, sizeof r, SHIM_REQUEST_MAGIC) || r.type < SHIM_STATUS ||
-        (r.type > SHIM_LAST && r.type != SHIM_RUN) ||
+        (r.type > SHIM_RESIZE && r.type != SHIM_RUN) ||
         n - sizeof r > (r.type == SHIM_INPUT ? SHIM_INPUT_CHUNK_MAX : 0))
         return false;
     if (r.type == SHIM_ACK && r.stream >= SHIM_STREAMS)
+        return false;
+    if (r.type == SHIM_RESIZE && !is_size(r.value, r.scope))
         return false;
     if (r.type == SHIM_SIGNAL &&
         (r.value < 1 || r.value > 64 || r.scope < SHIM_SCOPE_PROCESS || r.scope > SHIM_SCOPE_TREE))

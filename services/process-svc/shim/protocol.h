@@ -38,6 +38,7 @@ enum {
     SHIM_SETTINGS_MAX = 16,
     SHIM_CGROUP_PATHS_MAX = 64 << 10, /* bytes of all their names, and of the settings */
     SHIM_PATTERN_MAX = 4096,
+    SHIM_SIDE_MAX = 1000, /* rows and columns of a terminal */
 };
 
 /* ---- the spec: header, then groups (u32 each), cwd, arguments, environment, cgroups, settings, each string
@@ -56,7 +57,8 @@ enum shim_restart { SHIM_RESTART_NONE, SHIM_RESTART_ON_FAILURE, SHIM_RESTART_ALW
 enum {
     SHIM_FLAG_RUN = 1, /* for a runner: there is no id */
     SHIM_FLAG_SET_USER = 2,
-    SHIM_FLAG_KEEP = 4, /* for a runner: leave alone what the command has started */
+    SHIM_FLAG_KEEP = 4,     /* for a runner: leave alone what the command has started */
+    SHIM_FLAG_TERMINAL = 8, /* all three standard descriptors are a terminal of rows and columns */
 };
 
 struct shim_spec {
@@ -67,6 +69,7 @@ struct shim_spec {
     uint32_t cwd_bytes, argv_bytes, env_bytes; /* with the NULs */
     uint32_t uid, gid;                         /* with SHIM_FLAG_SET_USER */
     uint32_t retention[SHIM_STREAMS];
+    uint32_t rows, columns; /* with SHIM_FLAG_TERMINAL */
     uint64_t journal_bytes; /* bound of each stream */
     char id[SHIM_ID_TEXT + 2];
     uint32_t restart;                                  /* enum shim_restart */
@@ -121,6 +124,7 @@ enum shim_request_type {
     SHIM_SIGNAL = 4,  /* value: signal, scope */
     SHIM_RELEASE = 5, /* the exit record was taken: end when no descendant is left. Not answered */
     SHIM_LAST = 6,    /* no run follows the present one; between two runs it is over now. Not answered */
+    SHIM_RESIZE = 7,  /* value: rows, scope: columns */
     SHIM_RUN = 16,    /* to a runner: value: bytes of the spec, offset: bytes of input */
 };
 
@@ -130,7 +134,7 @@ struct shim_request {
     uint32_t magic, version, type;
     uint32_t stream; /* SHIM_ACK */
     uint32_t value;  /* SHIM_SIGNAL: the signal; SHIM_INPUT: 1 for end of input after the bytes */
-    uint32_t scope;  /* SHIM_SIGNAL */
+    uint32_t scope;  /* SHIM_SIGNAL, SHIM_RESIZE */
     uint64_t number; /* counts the requests of a connection from 1; comes back as `answered` */
     uint64_t offset; /* SHIM_INPUT, SHIM_ACK */
 };
@@ -206,6 +210,7 @@ struct shim_status {
     uint8_t matched;        /* the pattern has come since the child was last started */
     uint8_t unused[1];
     uint32_t restarts, oom_kills;     /* how often started again; killed by the limit of memory */
+    uint32_t rows, columns;           /* of the terminal now; 0: there is none */
     uint64_t answered;                /* number of the connection's last request that was answered; 0: none */
     uint64_t shim_start, child_start; /* clock ticks since boot, as in /proc/<pid>/stat */
     int64_t started_us;

@@ -40,6 +40,7 @@
 #include "services/process-svc/shim/cgroup.h"
 #include "services/process-svc/shim/child.h"
 #include "services/process-svc/shim/private.h"
+#include "services/process-svc/shim/pty.h"
 
 #ifndef SIOCOUTQ
 #define SIOCOUTQ TIOCOUTQ
@@ -50,7 +51,10 @@
 #define RETRY_NS 100000000ull       /* of a journal that cannot be written, of a tree that is being killed */
 #define DELETED_NS 5000000000ull    /* look whether our directory was deleted, once the child has ended */
 
-enum { READS_PER_TURN = 4 };
+enum {
+    READS_PER_TURN = 4,
+    TERMINAL_BUFFERED_MAX = 64 << 10, /* more than the kernel keeps of what was written to a terminal */
+};
 
 uint64_t shim_now_ns(void)
 {
@@ -91,6 +95,8 @@ static void fill_status(struct shim *s)
     st->stdin_pending = s->input.next - s->input.written;
     st->stdin_closed = (uint8_t)s->input.closed;
     st->descendants = !s->finished;
+    if (s->slave >= 0)
+        pty_size(s->slave, &st->rows, &st->columns);
     for (int i = 0; i < SHIM_STREAMS; i++) {
         st->first[i] = s->stream[i].journal.first;
         st->end[i] = s->stream[i].journal.end;
@@ -248,13 +254,23 @@ static bool store(struct shim *s, struct stream *st)
     return true;
 }
 
+/* A terminal gives 4 KiB at once at most: as much as there is is taken together. */
+static ssize_t take(const struct shim *s, const struct stream *st, char *p, size_t want)
+{
+    ssize_t n = read(st->pipe, p, want), more = n;
+    while (s->slave >= 0 && more > 0 && (size_t)n < want &&
+           (more = read(st->pipe, p + n, want - (size_t)n)) > 0)
+        n += more;
+    return n;
+}
+
 void shim_read_stream(struct shim *s, struct stream *st)
 {
     for (int turn = 0; turn < READS_PER_TURN && st->pipe >= 0 && !s->held_by; turn++) {
         size_t want = room(st);
         if (!want)
             return;
-        ssize_t n = read(st->pipe, s->chunk, want);
+        ssize_t n = take(s, st, s->chunk, want);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
             st->drain = 0;
             return;
@@ -274,6 +290,14 @@ void shim_read_stream(struct shim *s, struct stream *st)
 
 /* ---- the end of the child ---- */
 
+uint64_t shim_waiting(const struct shim *s, const struct stream *st)
+{
+    int waiting = 0;
+    if (st->pipe >= 0 && s->slave >= 0)
+        return TERMINAL_BUFFERED_MAX; /* it cannot be asked: until there is no more, at most this */
+    return st->pipe >= 0 && ioctl(st->pipe, FIONREAD, &waiting) == 0 ? (uint64_t)waiting : 0;
+}
+
 static void child_ended(struct shim *s, int wstatus)
 {
     struct shim_exit *e = &s->status.exit;
@@ -282,10 +306,9 @@ static void child_ended(struct shim *s, int wstatus)
     e->time_us = shim_wall_us();
     s->reaped = true;
     for (int i = 0; i < SHIM_STREAMS; i++) {
-        int waiting = 0;
-        if (s->stream[i].pipe >= 0 && ioctl(s->stream[i].pipe, FIONREAD, &waiting) == 0)
-            s->stream[i].drain =
-                (uint64_t)waiting + (s->held_by == &s->stream[i] ? s->held_end - s->held_at : 0);
+        struct stream *st = &s->stream[i];
+        if (st->pipe >= 0)
+            st->drain = shim_waiting(s, st) + (s->held_by == st ? s->held_end - s->held_at : 0);
     }
 }
 
@@ -361,6 +384,9 @@ static void take_request(struct shim *s, size_t n)
         if (s->held_by)
             store(s, s->held_by);
         return;
+    case SHIM_RESIZE:
+        error = s->slave < 0 ? ENOTTY : pty_resize(s->slave, r.value, r.scope);
+        break;
     case SHIM_RELEASE:
         s->released = s->status.phase == SHIM_EXITED;
         return;
@@ -460,10 +486,20 @@ static void on_time(struct shim *s, uint64_t now)
     }
 }
 
-static void close_input(struct shim *s)
+void shim_close_input(struct shim *s)
 {
+    if (s->input.terminal &&
+        s->input.pipe >= 0) /* the output's descriptor is the same file: closing would leave it in epoll */
+        shim_poll(s, s->input.pipe, INPUT, 0, EPOLL_CTL_DEL);
     input_close(&s->input);
     s->changed = true;
+}
+
+static bool nobody_reads(const struct input *in, uint32_t events)
+{
+    if (in->terminal)
+        return events & (EPOLLHUP | EPOLLERR);
+    return in->written == in->next; /* nothing waits, so it is not writability that we are told */
 }
 
 static void handle(struct shim *s, const struct epoll_event *e)
@@ -475,9 +511,8 @@ static void handle(struct shim *s, const struct epoll_event *e)
         accept_connection(s);
     else if (source == CHILDREN)
         reap(s);
-    else if (source == INPUT && s->input.pipe >= 0 && s->input.written == s->input.next)
-        /* Nothing waits, so it is not writability that we are told: nobody reads. */
-        close_input(s);
+    else if (source == INPUT && s->input.pipe >= 0 && nobody_reads(&s->input, e->events))
+        shim_close_input(s);
     else if (source >= OUTPUT && !s->held_by)
         shim_read_stream(s, &s->stream[source - OUTPUT]);
 }
@@ -490,7 +525,7 @@ static void watch_input(struct shim *s)
         input_pump(in, s->chunk, SHIM_CHUNK);
     if (in->pipe < 0)
         return; /* closing took it out of epoll: nobody shares the write end */
-    uint32_t want = in->written < in->next ? EPOLLOUT : 0; /* 0: only EPOLLERR, nobody reads */
+    uint32_t want = in->written < in->next || in->eof ? EPOLLOUT : 0; /* 0: only EPOLLERR, nobody reads */
     if (want != s->input_events)
         shim_poll(s, in->pipe, INPUT, s->input_events = want, EPOLL_CTL_MOD);
 }
@@ -564,7 +599,7 @@ int shim_run(const struct shim_descriptors *d)
 {
     static struct shim s; /* pages that are not used do not exist */
     s.connection = d->connection;
-    s.listener = s.state_fd = s.exit_fd = s.input.pipe = -1;
+    s.listener = s.state_fd = s.exit_fd = s.input.pipe = s.slave = -1;
     s.stream[SHIM_STDOUT].pipe = s.stream[SHIM_STDERR].pipe = -1;
     if (shim_start(&s, d) < 0)
         return fail(&s, errno);

@@ -17,6 +17,7 @@
 #include "services/process-svc/shim/cgroup.h"
 #include "services/process-svc/shim/child.h"
 #include "services/process-svc/shim/private.h"
+#include "services/process-svc/shim/pty.h"
 
 enum { BACKLOG = 4 };
 
@@ -111,6 +112,23 @@ static int make_pipes(struct pipes *p, const struct shim_spec *spec)
     return 0;
 }
 
+/* A new terminal for each run, of the size that the last one had. One descriptor of ours reads and another
+ * one writes, so that each has a place in epoll. */
+static int make_terminal(struct shim *s, struct pipes *p, const struct shim_spec *spec)
+{
+    uint32_t rows = spec->rows, columns = spec->columns;
+    if (s->slave >= 0)
+        pty_size(s->slave, &rows, &columns);
+    shim_drop(s, &s->slave, false);
+    if (pty_open(spec, rows, columns, &p->ours[1], &s->slave) < 0)
+        return -1;
+    p->ours[0] = fcntl(p->ours[1], F_DUPFD_CLOEXEC, 3);
+    for (int i = 0; i < 3; i++)
+        if ((p->theirs[i] = fcntl(s->slave, F_DUPFD_CLOEXEC, 3)) < 0)
+            return -1;
+    return p->ours[0] < 0 ? -1 : 0;
+}
+
 /* The first run begins the input, later ones go on with it. */
 static void use_input(struct shim *s, const struct shim_spec *spec, int pipe)
 {
@@ -120,13 +138,15 @@ static void use_input(struct shim *s, const struct shim_spec *spec, int pipe)
     }
     input_init(&s->input, pipe, -1, 0, 0);
     s->input.hold = spec->restart != SHIM_RESTART_NONE;
+    s->input.terminal = (spec->flags & SHIM_FLAG_TERMINAL) != 0;
 }
 
 int shim_start_child(struct shim *s, const struct shim_spec *spec, const struct shim_spec_parts *parts)
 {
     struct pipes p = {{-1, -1, -1}, {-1, -1, -1}};
     s->child = -1;
-    if (make_pipes(&p, spec) == 0)
+    int made = (spec->flags & SHIM_FLAG_TERMINAL) ? make_terminal(s, &p, spec) : make_pipes(&p, spec);
+    if (made == 0)
         s->child = child_start(spec, parts, p.theirs, &s->status.failed_stage, &s->status.failed_errno);
     if (s->child < 0 && s->status.failed_stage)
         errno = (int)s->status.failed_errno;
