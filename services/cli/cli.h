@@ -17,6 +17,7 @@ int cli_agents(int argc, char **argv);
 int cli_permissions(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_start(int argc, char **argv);
+int cli_exec(int argc, char **argv);
 int cli_ps(int argc, char **argv);
 int cli_logs(int argc, char **argv);
 int cli_kill(int argc, char **argv);

@@ -26,6 +26,7 @@ static const struct verb {
     {"permissions", cli_permissions, "list or answer what agents ask permission for"},
     {"run", cli_run, "run a command to its end"},
     {"start", cli_start, "start a process that goes on by itself"},
+    {"exec", cli_exec, "run a command on this terminal, or join one that runs"},
     {"ps", cli_ps, "list processes"},
     {"logs", cli_logs, "show what processes have written"},
     {"kill", cli_kill, "send processes a signal"},

@@ -121,6 +121,22 @@ static struct slot *named(const struct options *o, const char *arg, const char *
     return find(o, arg + 2, len);
 }
 
+/* "-it": letters of flags together. false: it is something else. */
+static bool set_flags(struct options *o, const char *letters)
+{
+    for (int round = 0; round < 2; round++) /* all are flags; then they are set */
+        for (const char *c = letters; *c; c++) {
+            int i = 0;
+            while (i < o->n_slots && o->slots[i].letter != *c)
+                i++;
+            if (i == o->n_slots || o->slots[i].spec->type != SERVICE_OPTION_FLAG)
+                return false;
+            o->slots[i].text = round ? "true" : o->slots[i].text;
+            o->slots[i].given |= round;
+        }
+    return true;
+}
+
 int options_parse(struct options *o, int argc, char **argv, bool stop_at_first, sa_error **err)
 {
     free(o->arguments);
@@ -142,6 +158,8 @@ int options_parse(struct options *o, int argc, char **argv, bool stop_at_first, 
             o->help = true;
             return 0;
         }
+        if (arg[1] != '-' && arg[2] && set_flags(o, arg + 1))
+            continue;
         const char *value;
         struct slot *s = named(o, arg, &value);
         if (!s)

@@ -30,7 +30,7 @@ struct options;
 /* Tables are kept by reference; second may be NULL. A name that is in both is a bug: aborts. */
 struct options *options_new(const struct service_option *first, const struct service_option *second);
 void options_free(struct options *o); /* NULL is fine */
-/* Lets `-p 80` stand for `--port 80`. */
+/* Lets `-p 80` stand for `--port 80`. Letters of flags may come together: `-it`. */
 void options_letter(struct options *o, char letter, const char *name);
 /* Takes `--name value`, `--name=value`, `--flag`, `-x value` and, anywhere between them, plain arguments;
  * after

@@ -123,7 +123,16 @@ static void requests_out_of_range_are_refused(void **state)
     m.r.version++;
     assert_false(shim_check_request(&m, sizeof m.r, &r));
     m.r.version--;
-    m.r.type = SHIM_LAST + 1;
+    m.r.type = SHIM_RESIZE + 1;
+    assert_false(shim_check_request(&m, sizeof m.r, &r));
+    m.r.type = SHIM_RESIZE;
+    m.r.value = 1;
+    m.r.scope = SHIM_SIDE_MAX;
+    assert_true(shim_check_request(&m, sizeof m.r, &r));
+    m.r.scope++;
+    assert_false(shim_check_request(&m, sizeof m.r, &r));
+    m.r.scope = 1;
+    m.r.value = 0;
     assert_false(shim_check_request(&m, sizeof m.r, &r));
 }
 
