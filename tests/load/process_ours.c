@@ -8,7 +8,9 @@
 #include "sandboxagent/process/v1/terminal_service.rpc.h"
 #include "tests/load/process_bench.h"
 
+/* A client with a lock of its own: threads that share one would measure who gets it. */
 struct ours {
+    unsigned port;
     struct sa_loop *loop;
     struct rpc_runtime *rpc;
     struct rpc_channel *channel;
@@ -235,23 +237,49 @@ static void terminal(void *user, const char *command, uint64_t *ret_got, uint64_
 
 /* ---- the service ---- */
 
-struct way ours_way(const char *program, const char *directory, unsigned port)
+static struct ours *client_new(unsigned port)
 {
     struct ours *o = sa_calloc(1, sizeof *o);
-    cleanup_free char *listen = sa_format("127.0.0.1:%u", port);
-    start_program((const char *const[]){program, "--data-dir", directory, "--listen", listen, "--no-token",
-                                        "--log-level", "warn", "--max-runs", "64", NULL},
-                  directory);
-    close(connect_to(port));
-    struct rpc_channel_options opt = {.target = listen};
+    cleanup_free char *target = sa_format("127.0.0.1:%u", port);
+    struct rpc_channel_options opt = {.target = target};
+    o->port = port;
     o->loop = sa_loop_new(NULL);
     o->rpc = rpc_runtime_new(o->loop);
     sa_loop_lock(o->loop);
     o->channel = rpc_channel_new(o->rpc, &opt);
     sa_loop_unlock(o->loop);
+    return o;
+}
+
+static void client_free(void *client)
+{
+    struct ours *o = client;
+    sa_loop_lock(o->loop);
+    rpc_channel_free(o->channel);
+    sa_loop_unlock(o->loop);
+    rpc_runtime_free(o->rpc);
+    sa_loop_free(o->loop);
+    free(o);
+}
+
+static void *lane_new(void *user)
+{
+    const struct ours *o = user;
+    return client_new(o->port);
+}
+
+struct way ours_way(const char *program, const char *directory, unsigned port)
+{
+    cleanup_free char *listen = sa_format("127.0.0.1:%u", port);
+    start_program((const char *const[]){program, "--data-dir", directory, "--listen", listen, "--no-token",
+                                        "--log-level", "warn", NULL},
+                  directory);
+    close(connect_to(port));
     return (struct way){
         .name = "process-svc",
-        .user = o,
+        .user = client_new(port),
+        .lane_new = lane_new,
+        .lane_free = client_free,
         .run_true = run_true,
         .capture = capture,
         .follow = follow,
@@ -262,11 +290,5 @@ struct way ours_way(const char *program, const char *directory, unsigned port)
 
 void ours_free(struct way *w)
 {
-    struct ours *o = w->user;
-    sa_loop_lock(o->loop);
-    rpc_channel_free(o->channel);
-    sa_loop_unlock(o->loop);
-    rpc_runtime_free(o->rpc);
-    sa_loop_free(o->loop);
-    free(o);
+    client_free(w->user);
 }
