@@ -212,7 +212,7 @@ void limits_fini(struct limits *l)
 /* The cgroup of a process. */
 static char *directory_of(const struct limits_place *p, const char *name)
 {
-    return sa_format("%s/sandbox-agent-%s", p->base, name);
+    return sa_format("%s/" LIMITS_CGROUP_PREFIX "%s", p->base, name);
 }
 
 void limits_remove(const struct limits *l, const char *name)

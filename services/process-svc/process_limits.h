@@ -24,6 +24,9 @@ enum limits_controller {
 
 enum { LIMITS_MEMORY_MIN = 1 << 20, LIMITS_CPU_MIN = 10, LIMITS_FILES_MIN = 16 };
 
+/* Name of a process's cgroups: this and its id. */
+#define LIMITS_CGROUP_PREFIX "sandbox-agent-"
+
 /* Where a controller's cgroups are made. */
 struct limits_place {
     char *base; /* in this directory; NULL: nowhere, */

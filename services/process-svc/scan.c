@@ -136,11 +136,9 @@ static int take_shims(struct scan *s, sa_error **err)
 
 /* What is in the cgroup of a process but not below its shim: left by one that was killed while we were away.
  */
-static void take_cgroup(struct scan *s, const char *directory)
+static void take_cgroup(struct scan *s, const char *base, const char *name)
 {
-    char path[PATH_MAX];
-    if (snprintf(path, sizeof path, "%s/cgroup.procs", directory) >= (int)sizeof path)
-        return;
+    cleanup_free char *path = sa_format("%s/%s/cgroup.procs", base, name);
     FILE *f = fopen(path, "re");
     for (int pid; f && fscanf(f, "%d", &pid) == 1;) {
         struct proc *p = proc_table_find(&s->table, pid, 0);
@@ -151,16 +149,26 @@ static void take_cgroup(struct scan *s, const char *directory)
         fclose(f);
 }
 
+/* Others have cgroups beside ours, another service like this one too: ours are named by an id whose directory
+ * we have. */
+static bool is_our_cgroup(const struct scan *s, const char *name)
+{
+    struct sa_id id;
+    size_t n = strlen(LIMITS_CGROUP_PREFIX);
+    if (strncmp(name, LIMITS_CGROUP_PREFIX, n) != 0 || !sa_id_parse(name + n, &id))
+        return false;
+    cleanup_free char *directory = sa_format("%s/%s", s->all->directory, name + n);
+    return access(directory, F_OK) == 0;
+}
+
 static void take_cgroups(struct scan *s)
 {
     for (int i = 0; i < LIMITS_CONTROLLERS; i++) {
         const char *base = s->all->limits.place[i].base; /* set at the start only */
         DIR *d = base ? opendir(base) : NULL;
-        for (struct dirent *e; d && (e = readdir(d));) {
-            cleanup_free char *directory = e->d_name[0] == '.' ? NULL : sa_format("%s/%s", base, e->d_name);
-            if (directory && e->d_type == DT_DIR)
-                take_cgroup(s, directory);
-        }
+        for (struct dirent *e; d && (e = readdir(d));)
+            if (is_our_cgroup(s, e->d_name))
+                take_cgroup(s, base, e->d_name);
         if (d)
             closedir(d);
     }

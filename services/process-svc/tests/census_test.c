@@ -203,6 +203,44 @@ static void what_a_command_leaves_is_a_stray_also_after_a_restart(void **state)
     assert_no_strays(s);
 }
 
+/* Shim killed while the service was away, and the descendant in a session of its own: below nobody of ours,
+ * but still in the cgroup. Other cgroups beside it are nobody's business. */
+static void what_only_its_cgroup_tells_of_is_a_stray(void **state)
+{
+    struct svc *s = *state;
+    cleanup_free char *file = sa_format("%s/pid", s->dir),
+                      *command =
+                          sa_format("setsid sh -c 'echo $$ >%s; exec sleep 1001' & exec sleep 1002", file);
+    ProcessLimits limits = PROCESS_LIMITS__INIT;
+    limits.pids = 20;
+    struct spec *spec = shell(command);
+    spec->message.limits = &limits;
+    StartProcessRequest req = START_PROCESS_REQUEST__INIT;
+    req.spec = &spec->message;
+    sa_error *err = NULL;
+    StartProcessResponse *res = start_process_wait(s->channel, &req, NULL, &err);
+    free(spec);
+    if (!res) {
+        assert_string_equal(err->reason, "LIMIT_UNAVAILABLE");
+        sa_error_free(err);
+        skip();
+    }
+    cleanup_free char *id = sa_strdup(res->process->process_id);
+    int shim = parent_of((int)res->process->pid), left = pid_in_file(file);
+    rpc_message_free(res);
+    svc_kill(s);
+    kill(shim, SIGKILL);
+    wait_pid_gone(shim);
+    svc_again(s, NULL);
+    assert_int_equal(wait_for(s, id)->kind_case, EXIT_RECORD__KIND_LOST);
+    TakeCensusResponse *c = census(s);
+    assert_int_equal(c->stray_count, 1);
+    assert_int_equal(c->strays[0]->pid, left);
+    assert_int_equal(clear_strays(s, NULL, 0)->cleared, 1);
+    assert_no_strays(s);
+    delete_it(s, id, false);
+}
+
 static void strays_that_hide_and_multiply_are_cleared(void **state)
 {
     struct svc *s = *state;
@@ -256,6 +294,7 @@ int main(void)
         TEST(what_belongs_to_nobody_is_shown_and_cleared),
         TEST(only_the_named_ones_and_what_is_below_them_are_cleared),
         TEST(what_a_command_leaves_is_a_stray_also_after_a_restart),
+        TEST(what_only_its_cgroup_tells_of_is_a_stray),
         TEST(strays_that_hide_and_multiply_are_cleared),
         TEST(hostile_trees_are_gone_after_delete),
     };
