@@ -1,6 +1,7 @@
-/* The kernel gives no snapshot of all processes. A table is a pass over /proc, so a parent may have ended
- * before its child was read: that child is then not found below anybody, until the next pass sees it with its
- * new parent. An edge is believed only if the parent is not younger than the child. */
+/* The kernel gives no snapshot of all processes. It lists many at once, and one of these may have started
+ * another and ended before it is read; so the list is looked at again until it shows nothing new: then
+ * everyone who lived at that moment is known. An edge is believed only if the parent is not younger than the
+ * child. */
 #include "services/process-svc/procfs.h"
 
 #include <dirent.h>
@@ -11,6 +12,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { PASSES_MAX = 5 };
 
 /* ---- one process ---- */
 
@@ -218,6 +221,32 @@ static void sort(struct proc_table *t)
     qsort(t->by_parent, t->n, sizeof *t->by_parent, by_parent);
 }
 
+/* Adds those that are listed and not known yet; how many. */
+static size_t add_listed(struct proc_table *t, size_t *room, DIR *d)
+{
+    struct proc_table known = *t; /* sorted */
+    rewinddir(d);
+    for (struct dirent *e; t->n < PROC_TABLE_MAX && (e = readdir(d));) {
+        struct proc p;
+        int pid = e->d_name[0] >= '1' && e->d_name[0] <= '9' ? atoi(e->d_name) : 0;
+        known.list = t->list;
+        if (pid && !proc_table_find(&known, pid, 0) && proc_read(pid, &p) == 0)
+            add(t, room, &p);
+    }
+    qsort(t->list, t->n, sizeof *t->list, by_pid);
+    return t->n - known.n;
+}
+
+/* Whose parent ended after they were read has another one now. */
+static void read_orphans_again(struct proc_table *t)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        struct proc *p = &t->list[i], now;
+        if (p->parent && !proc_table_find(t, p->parent, 0) && proc_read(p->pid, &now) == 0)
+            *p = now;
+    }
+}
+
 int proc_table_read(struct proc_table *ret, sa_error **err)
 {
     size_t room = 0;
@@ -225,14 +254,12 @@ int proc_table_read(struct proc_table *ret, sa_error **err)
     DIR *d = opendir("/proc");
     if (!d)
         return sa_fail_errno(err, errno, "open /proc");
-    for (struct dirent *e; ret->n < PROC_TABLE_MAX && (e = readdir(d));) {
-        struct proc p;
-        if (e->d_name[0] >= '1' && e->d_name[0] <= '9' && proc_read(atoi(e->d_name), &p) == 0)
-            add(ret, &room, &p);
-    }
+    for (int pass = 0; add_listed(ret, &room, d) && pass < PASSES_MAX; pass++)
+        ;
     closedir(d);
     if (!ret->n)
         return sa_fail(err, SA_SYSTEM_ERROR, "/proc shows no process");
+    read_orphans_again(ret);
     sort(ret);
     return 0;
 }

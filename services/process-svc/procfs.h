@@ -61,7 +61,7 @@ struct proc_table {
 /* Only `root` and what descends from it: costs no more than these. What is started or handed to a new parent
  * meanwhile may be missing; so may everything, where the kernel does not list children. */
 void proc_table_read_tree(struct proc_table *ret, int root);
-/* One pass over /proc. Freed by proc_table_fini, also when it fails. */
+/* All processes of the machine. Freed by proc_table_fini, also when it fails. */
 int proc_table_read(struct proc_table *ret, sa_error **err);
 void proc_table_fini(struct proc_table *t);
 #define cleanup_proc_table __attribute__((cleanup(proc_table_fini)))
