@@ -43,6 +43,9 @@ struct program program_start(const char *const *argv, const struct program_optio
 /* Waits until the output goes on with `text` somewhere after what was found last. The position is behind it
  * then. */
 void program_wait_for(struct program *p, const char *text);
+/* Takes what it has printed by now. A pipe may hold as little as a page (the kernel gives a user with many
+ * pipes small ones), and a program that nobody reads stands still: to be called between calls to it. */
+void program_read(struct program *p);
 /* Waits for the end; the exit code, or 128 + signal. */
 int program_wait(struct program *p);
 void program_signal(struct program *p, int signum);

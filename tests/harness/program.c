@@ -167,6 +167,14 @@ static bool read_some(struct program *p, int ms)
     return p->output_fd >= 0;
 }
 
+void program_read(struct program *p)
+{
+    for (size_t before = SIZE_MAX; before != p->output.len;) {
+        before = p->output.len;
+        read_some(p, 0);
+    }
+}
+
 void program_wait_for(struct program *p, const char *text)
 {
     uint64_t deadline = sa_now_ms() + PATIENCE_MS;

@@ -197,6 +197,7 @@ static void *must(void *message, sa_error **err)
 
 const char *start(struct svc *s, struct spec *spec)
 {
+    program_read(&s->program);
     sa_error *err = NULL;
     StartProcessRequest req = START_PROCESS_REQUEST__INIT;
     req.spec = &spec->message;
@@ -224,6 +225,7 @@ const char *start_error(struct svc *s, struct spec *spec, const char *request_id
 
 Process *get(struct svc *s, const char *id)
 {
+    program_read(&s->program);
     sa_error *err = NULL;
     GetProcessRequest req = GET_PROCESS_REQUEST__INIT;
     req.process_id = (char *)(uintptr_t)id;
@@ -233,6 +235,7 @@ Process *get(struct svc *s, const char *id)
 
 ExitRecord *wait_for(struct svc *s, const char *id)
 {
+    program_read(&s->program);
     sa_error *err = NULL;
     WaitProcessRequest req = WAIT_PROCESS_REQUEST__INIT;
     req.process_id = (char *)(uintptr_t)id;
@@ -327,6 +330,7 @@ ClearStraysResponse *clear_strays(struct svc *s, SystemProcess *const *strays, s
 
 static DeleteProcessResponse *delete_call(struct svc *s, const char *id, bool kill, sa_error **err)
 {
+    program_read(&s->program);
     DeleteProcessRequest req = DELETE_PROCESS_REQUEST__INIT;
     req.process_id = (char *)(uintptr_t)id;
     req.kill = kill;

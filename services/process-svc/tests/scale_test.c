@@ -1,8 +1,6 @@
 /* Many processes: all are there, and what they cost is bounded. Prints times; asserts none. */
 #include "services/process-svc/tests/fixture.h"
 
-#include <poll.h>
-
 #include "adapters/os/clock.h"
 #include "adapters/os/file.h"
 
@@ -113,19 +111,10 @@ static void send_next(struct many *m)
     }
 }
 
-/* The service would wait for a reader. */
-static void drain_log(struct svc *s)
-{
-    static char dropped[65536];
-    struct pollfd p = {.fd = s->program.output_fd, .events = POLLIN};
-    while (poll(&p, 1, 0) == 1 && read(p.fd, dropped, sizeof dropped) > 0)
-        ;
-}
-
 static bool is_answered(void *user)
 {
     struct many *m = user;
-    drain_log(m->s);
+    program_read(&m->s->program);
     sa_loop_lock(m->s->caller.loop);
     bool is = m->answered >= m->wanted || m->failed;
     sa_loop_unlock(m->s->caller.loop);
