@@ -278,6 +278,5 @@ int main(void)
         cmocka_unit_test(a_terminal_lives_through_a_kill_of_the_service),
         cmocka_unit_test(wrong_words_are_told),
     };
-    cmocka_set_test_filter(getenv("TEST_FILTER"));
     return cmocka_run_group_tests(tests, start, stop);
 }

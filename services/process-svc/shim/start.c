@@ -116,9 +116,8 @@ static int make_pipes(struct pipes *p, const struct shim_spec *spec)
  * one writes, so that each has a place in epoll. */
 static int make_terminal(struct shim *s, struct pipes *p, const struct shim_spec *spec)
 {
-    uint32_t rows = spec->rows, columns = spec->columns;
-    if (s->slave >= 0)
-        pty_size(s->slave, &rows, &columns);
+    uint32_t rows = s->status.rows ? s->status.rows : spec->rows;
+    uint32_t columns = s->status.rows ? s->status.columns : spec->columns;
     shim_drop(s, &s->slave, false);
     if (pty_open(spec, rows, columns, &p->ours[1], &s->slave) < 0)
         return -1;

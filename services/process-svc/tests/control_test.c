@@ -264,6 +264,5 @@ int main(void)
         TEST(the_smallest_has_the_size),
         TEST(a_thousand_may_look),
     };
-    cmocka_set_test_filter(getenv("TEST_FILTER"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -196,17 +196,66 @@ static void a_shell_ends_with_the_service(void **state)
     assert_int_equal(e->signal, SIGHUP);
 }
 
+/* Each run has a new terminal of the size that the last one had; output goes on in the same stream. */
+static void a_program_that_is_started_again_has_a_terminal(void **state)
+{
+    struct svc *s = *state;
+    struct spec *spec = shell("stty size; stty -echo; echo ready; read -r x; echo got $x; exit 1");
+    TerminalSpec terminal = TERMINAL_SPEC__INIT;
+    RestartPolicy restart = RESTART_POLICY__INIT;
+    restart.mode = RESTART_MODE_ON_FAILURE;
+    restart.backoff_ms = 1;
+    restart.max_restarts = 2;
+    spec->message.terminal = &terminal;
+    spec->message.restart = &restart;
+    const char *id = start(s, spec);
+    struct looker l = look_in_control(s, id);
+    look_for(&l, "ready");
+    assert_string_equal(resize_error(s, id, 30, 90), "OK");
+    type(&l, "one\n");
+    look_for_row(&l, "30 90");
+    type(&l, "two\n");
+    look_for(&l, "got two");
+    type(&l, "three\n");
+    look_until(&l, ATTACH_TERMINAL_RESPONSE__KIND_EXITED);
+    char *out = output_of(s, id, OUTPUT_STREAM_STDOUT, 0);
+    assert_non_null(strstr(out, "24 80\r\nready\r\ngot one\r\n30 90\r\n"));
+    assert_non_null(strstr(out, "got three"));
+    stop_looking(&l);
+}
+
+static void a_shell_that_is_stopped_is_hung_up(void **state)
+{
+    struct svc *s = *state;
+    const char *id = start_terminal(s, "PS1='$ ' exec bash --norc --noprofile -i");
+    struct looker l = look(s, id, NULL);
+    look_for(&l, "$");
+    StopProcessRequest req = STOP_PROCESS_REQUEST__INIT;
+    req.process_id = (char *)(uintptr_t)id;
+    StopProcessResponse *res = stop_process_wait(s->channel, &req, NULL, NULL);
+    assert_non_null(res);
+    assert_int_equal(res->exit->signal, SIGHUP);
+    rpc_message_free(res);
+    look_until(&l, ATTACH_TERMINAL_RESPONSE__KIND_EXITED);
+    stop_looking(&l);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, svc_setup, svc_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_program_finds_a_terminal),     TEST(its_size_and_kind_are_as_asked),
-        TEST(what_is_no_terminal_is_refused), TEST(all_output_comes_before_the_end),
-        TEST(keys_of_a_terminal_work),        TEST(the_end_of_attached_input_is_typed),
-        TEST(much_input_is_typed_completely), TEST(the_size_reaches_the_program),
+        TEST(a_program_finds_a_terminal),
+        TEST(its_size_and_kind_are_as_asked),
+        TEST(what_is_no_terminal_is_refused),
+        TEST(all_output_comes_before_the_end),
+        TEST(keys_of_a_terminal_work),
+        TEST(the_end_of_attached_input_is_typed),
+        TEST(much_input_is_typed_completely),
+        TEST(the_size_reaches_the_program),
+        TEST(a_program_that_is_started_again_has_a_terminal),
+        TEST(a_shell_that_is_stopped_is_hung_up),
         TEST(a_shell_ends_with_the_service),
     };
-    cmocka_set_test_filter(getenv("TEST_FILTER"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

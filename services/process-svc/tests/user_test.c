@@ -34,6 +34,14 @@ static void agents_run_as_their_user_and_reach_nothing_of_ours(void **state)
     spec->message.user = (char *)(uintptr_t) "root";
     r = run(&s, spec, NULL);
     assert_memory_equal(r->stdout.data, "0\n", 2);
+    /* A terminal is its user's, who may open it again. */
+    TerminalSpec terminal = TERMINAL_SPEC__INIT;
+    spec = shell("stat -L -c %u /dev/stdin; echo again >$(tty)");
+    spec->message.terminal = &terminal;
+    id = start(&s, spec);
+    assert_int_equal(wait_for(&s, id)->exit_code, 0);
+    snprintf(expected, sizeof expected, "%d\r\nagain\r\n", nobody->pw_uid);
+    assert_string_equal(output_of(&s, id, OUTPUT_STREAM_STDOUT, 0), expected);
     svc_stop(&s);
 }
 

@@ -222,6 +222,5 @@ int main(void)
         TEST(a_stalled_viewer_disturbs_nobody),   TEST(viewers_go_on_after_a_kill_of_the_service),
         TEST(the_screen_of_what_has_ended_stays),
     };
-    cmocka_set_test_filter(getenv("TEST_FILTER"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
