@@ -1,7 +1,8 @@
 /* Log lines: one line of logfmt on standard error,
  *     2026-11-23T06:00:00.000Z info session-svc agent.started session=01h.. agent=claude
  * Libraries (adapters) do not log; services do, once per happening. Never log a secret, a prompt or output.
- * Thread safe. */
+ * Never waits: lines that standard error does not take at once are dropped, and `log.lost lines=N` says so
+ * before the next one that it takes. Thread safe. */
 #ifndef ADAPTERS_OS_LOG_H_
 #define ADAPTERS_OS_LOG_H_
 

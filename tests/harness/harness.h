@@ -61,7 +61,7 @@ char *program_run(const char *const *argv, const struct program_options *opt, in
 
 /* Path of a program of //deploy:bin. */
 const char *harness_binary(const char *name);
-/* A new directory below /tmp, short enough for sockets; removed at the end of the process. */
+/* A new directory below /dev/shm or /tmp, short enough for sockets; removed at the end of the process. */
 const char *harness_dir(void);
 /* The first of n free neighbouring TCP ports on loopback. */
 unsigned harness_ports(unsigned n);
