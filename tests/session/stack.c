@@ -299,7 +299,8 @@ void destroy_session(struct stack *t, const char *session)
 static void open_stream(struct viewer *v)
 {
     StreamEventsRequest req = STREAM_EVENTS_REQUEST__INIT;
-    struct rpc_call_options opt = {.wait_for_ready = true, .deadline_ms = PATIENCE_MS};
+    /* A service that is to die may be dead already, and comes back only once a call has told so. */
+    struct rpc_call_options opt = {.wait_for_ready = !v->stack->fault, .deadline_ms = PATIENCE_MS};
     req.session_id = v->session;
     req.after_seq = v->n;
     v->stream = stream_events_begin(v->stack->caller.channel, &req, &opt);
