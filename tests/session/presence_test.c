@@ -143,6 +143,13 @@ struct world {
     char *session;
 };
 
+/* session-svc serves before it has reached Redis. */
+static void await_presence(struct stack *t, const char *session)
+{
+    while (!strcmp(list(t, session), "REDIS_UNAVAILABLE"))
+        ;
+}
+
 static struct world begin(bool with_redis)
 {
     struct world w = {.dir = harness_dir()};
@@ -153,6 +160,7 @@ static struct world begin(bool with_redis)
     extra[1] = w.url;
     w.stack = stack_start(with_redis ? extra : NULL);
     w.session = create_session(w.stack, "mock", NULL);
+    await_presence(w.stack, w.session);
     return w;
 }
 
@@ -227,8 +235,7 @@ static void members_outlive_a_crash_of_session_svc(void **state)
     cleanup_free char *ann = NULL, *bob = NULL;
     assert_string_equal(join_as(t, w.session, "ann", &ann, &before), "");
     stack_crash_session(t);
-    while (!strcmp(list(t, w.session), "REDIS_UNAVAILABLE"))
-        ;
+    await_presence(t, w.session);
     assert_string_equal(list(t, w.session), "ann");
     assert_string_equal(keep(t, w.session, ann, "typing"), "");
     assert_string_equal(join_as(t, w.session, "bob", &bob, &after), "");
