@@ -1,5 +1,5 @@
-/* A reader of the log that stands once stopped whole services: with many pipes on a machine each holds a page or
- * two, and a line that did not fit was waited for, with the service lock held. */
+/* A reader of the log that stands once stopped whole services: with many pipes on a machine each holds a page
+ * or two, and a line that did not fit was waited for, with the service lock held. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -91,7 +91,8 @@ static void a_closed_log_stops_nobody(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_reader_that_stands_stops_nobody_and_is_told_what_it_missed, up, down),
+        cmocka_unit_test_setup_teardown(a_reader_that_stands_stops_nobody_and_is_told_what_it_missed, up,
+                                        down),
         cmocka_unit_test_setup_teardown(a_closed_log_stops_nobody, up, down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
