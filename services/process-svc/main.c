@@ -22,7 +22,7 @@
  *   viewer.c     AttachTerminal: one who looks and perhaps types
  *   control.c    who looks and who types, as rules
  *   painter.c    keeps what a terminal shows up to date, in workers
- *   screen.c     what a terminal shows (libvterm), with screen_grid.c, screen_pen.c and screen_ansi.c
+ *   screen.c     what a terminal shows (libvterm), with screen_parse.c, _grid.c, _pen.c and _ansi.c
  *   stop.c       after SIGTERM: TERM, KILL, nothing left behind
  *   messages.c   records and statuses as messages of the API
  *   spec.c       what a caller asks for, checked, and packed for a shim; users

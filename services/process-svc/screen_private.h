@@ -1,5 +1,5 @@
-/* What the files of a screen share: screen.c reads bytes and asks libvterm what they do, screen_grid.c keeps
- * the cells, screen_pen.c knows colours, screen_ansi.c writes it all down again. */
+/* What the files of a screen share: screen_parse.c reads bytes, screen.c asks libvterm what they do,
+ * screen_grid.c keeps the cells, screen_pen.c knows colours, screen_ansi.c writes it all down again. */
 #ifndef SERVICES_PROCESS_SVC_SCREEN_PRIVATE_H_
 #define SERVICES_PROCESS_SVC_SCREEN_PRIVATE_H_
 
@@ -10,6 +10,7 @@ enum {
     SEQUENCE_MAX = 256, /* bytes of an escape sequence that is understood */
     TITLE_MAX = SEQUENCE_MAX,
     PARAMETERS_MAX = 32,
+    SCREEN_RUN_MAX = 1024, /* bytes of text for libvterm at once: it keeps them on the stack */
 };
 #define CELL_CONTINUED UINT32_MAX /* the second half of a wide character */
 
@@ -117,6 +118,16 @@ static inline bool screen_mode(const struct screen *s, enum screen_mode_index i)
 {
     return s->modes >> i & 1;
 }
+
+/* ---- screen.c, for screen_parse.c ---- */
+
+/* Characters, each complete and to be shown. */
+void screen_run(struct screen *s, const char *p, size_t n);
+void screen_control(struct screen *s, char c);
+/* s->sequence is complete. */
+void screen_escape(struct screen *s);
+void screen_control_sequence(struct screen *s);
+void screen_string(struct screen *s);
 
 /* ---- screen_grid.c ---- */
 

@@ -11,8 +11,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "services/process-svc/shim/pty.h"
 
 enum { EXEC_FAILED_CODE = 127, NS_PER_MS = 1000000 };
 
@@ -77,6 +80,14 @@ void again_run_ended(struct shim *s)
     seal_exit(s);
     if (!back_off(s))
         write_exit(s);
+}
+
+uint64_t shim_waiting(const struct shim *s, const struct stream *st)
+{
+    int waiting = 0;
+    if (st->pipe >= 0 && s->slave >= 0)
+        return PTY_BUFFERED_MAX; /* it cannot be asked: until there is no more, at most this */
+    return st->pipe >= 0 && ioctl(st->pipe, FIONREAD, &waiting) == 0 ? (uint64_t)waiting : 0;
 }
 
 /* Takes what is left in the pipes and closes them; false: the disk is full, later. */

@@ -30,6 +30,14 @@ void pty_size(int fd, uint32_t *ret_rows, uint32_t *ret_columns)
     *ret_columns = size.ws_col;
 }
 
+ssize_t pty_read(int master, char *p, size_t n)
+{
+    ssize_t got = read(master, p, n), more = got;
+    while (more > 0 && (size_t)got < n && (more = read(master, p + got, n - (size_t)got)) > 0)
+        got += more;
+    return got;
+}
+
 char pty_eof(int fd)
 {
     struct termios t;

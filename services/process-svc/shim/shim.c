@@ -51,10 +51,7 @@
 #define RETRY_NS 100000000ull       /* of a journal that cannot be written, of a tree that is being killed */
 #define DELETED_NS 5000000000ull    /* look whether our directory was deleted, once the child has ended */
 
-enum {
-    READS_PER_TURN = 4,
-    TERMINAL_BUFFERED_MAX = 64 << 10, /* more than the kernel keeps of what was written to a terminal */
-};
+enum { READS_PER_TURN = 4 };
 
 uint64_t shim_now_ns(void)
 {
@@ -254,23 +251,13 @@ static bool store(struct shim *s, struct stream *st)
     return true;
 }
 
-/* A terminal gives 4 KiB at once at most: as much as there is is taken together. */
-static ssize_t take(const struct shim *s, const struct stream *st, char *p, size_t want)
-{
-    ssize_t n = read(st->pipe, p, want), more = n;
-    while (s->slave >= 0 && more > 0 && (size_t)n < want &&
-           (more = read(st->pipe, p + n, want - (size_t)n)) > 0)
-        n += more;
-    return n;
-}
-
 void shim_read_stream(struct shim *s, struct stream *st)
 {
     for (int turn = 0; turn < READS_PER_TURN && st->pipe >= 0 && !s->held_by; turn++) {
         size_t want = room(st);
         if (!want)
             return;
-        ssize_t n = take(s, st, s->chunk, want);
+        ssize_t n = s->slave < 0 ? read(st->pipe, s->chunk, want) : pty_read(st->pipe, s->chunk, want);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
             st->drain = 0;
             return;
@@ -289,14 +276,6 @@ void shim_read_stream(struct shim *s, struct stream *st)
 }
 
 /* ---- the end of the child ---- */
-
-uint64_t shim_waiting(const struct shim *s, const struct stream *st)
-{
-    int waiting = 0;
-    if (st->pipe >= 0 && s->slave >= 0)
-        return TERMINAL_BUFFERED_MAX; /* it cannot be asked: until there is no more, at most this */
-    return st->pipe >= 0 && ioctl(st->pipe, FIONREAD, &waiting) == 0 ? (uint64_t)waiting : 0;
-}
 
 static void child_ended(struct shim *s, int wstatus)
 {
