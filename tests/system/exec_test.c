@@ -207,8 +207,7 @@ static void output_and_input_pass_through(void **state)
 static void a_second_person_joins(void **state)
 {
     (void)state;
-    cleanup_free char *started =
-        shell(0, "a start --tty --name shared --env 'PS1=> ' -- bash --norc --noprofile -i");
+    free(shell(0, "a start --tty --name shared --env 'PS1=> ' -- bash --norc --noprofile -i"));
     struct person a = sit_down(24, 80, WORDS("exec", "--attach", "shared"));
     see(&a, "> ");
     type(&a, "echo fir''st\r");
@@ -231,7 +230,7 @@ static void a_second_person_joins(void **state)
     type(&c, "exit 6\r");
     assert_int_equal(get_up(&c), 6);
     assert_int_equal(get_up(&b), 6);
-    cleanup_free char *gone = shell(0, "a rm shared");
+    free(shell(0, "a rm shared"));
 }
 
 /* The process service dies in the middle: its terminals go on, and so do those who sit there. */
@@ -262,10 +261,10 @@ static void wrong_words_are_told(void **state)
     expect(c, "are for --attach");
     cleanup_free char *d = shell(125, "a exec --attach nobody 2>&1");
     expect(d, "nobody");
-    cleanup_free char *started = shell(0, "a start --name pipes -- sleep 1000");
+    free(shell(0, "a start --name pipes -- sleep 1000"));
     cleanup_free char *e = shell(125, "a exec --attach pipes 2>&1");
     expect(e, "does not run on a terminal");
-    cleanup_free char *gone = shell(0, "a stop pipes; a rm pipes");
+    free(shell(0, "a stop pipes; a rm pipes"));
 }
 
 int main(void)

@@ -125,7 +125,8 @@ static void use_control(struct looker *l, const TerminalControl *c)
 struct looker look(struct svc *s, const char *id, TerminalOpen *open)
 {
     TerminalOpen init = TERMINAL_OPEN__INIT;
-    struct looker l = {.stream = attach_terminal_begin(s->channel, &patient)};
+    const struct rpc_call_options long_patience = {.deadline_ms = 4 * PATIENCE_MS}; /* much is looked at */
+    struct looker l = {.stream = attach_terminal_begin(s->channel, &long_patience)};
     open = open ? open : &init;
     open->process_id = (char *)(uintptr_t)id;
     put(&l, ATTACH_TERMINAL_REQUEST__KIND_OPEN, open);

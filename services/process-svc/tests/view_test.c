@@ -117,7 +117,7 @@ static void a_full_screen_program_survives(void **state)
 /* Once a viewer that did not read for a few seconds got an eighth of the output, without a word. */
 static void a_stalled_viewer_disturbs_nobody(void **state)
 {
-    enum { PARTS = 40, LINES = 65536, PART = LINES * LINE };
+    enum { PARTS = 32, LINES = 65536, PART = LINES * LINE };
     struct svc *s = *state;
     cleanup_free char *command = sa_format("stty -echo -onlcr; echo ready; i=%llu; while read -r x && test "
                                            "-z $x; do seq $i $((i + %d)); i=$((i + %d)); done;"
