@@ -23,6 +23,7 @@ struct execution {
     struct rpc_request *stream;
     struct sa_timer *again;
     bool opened, worked, full;
+    unsigned tries;  /* since it was open last */
     uint64_t out[2]; /* next byte of output: standard output, standard error */
     uint64_t acknowledged;
     /* Input that was read and not taken yet. */

@@ -8,7 +8,7 @@
 #include "services/cli/exec.h"
 #include "services/cli/process.h"
 
-enum { AGAIN_MS = 300, PIECE = 32 << 10, ACK_EVERY = 1 << 20 };
+enum { AGAIN_MS = 300, TRIES = 200 /* a minute */, PIECE = 32 << 10, ACK_EVERY = 1 << 20 };
 
 /* ---- what comes ---- */
 
@@ -29,6 +29,7 @@ static void exited(struct execution *e, const ExitRecord *record)
 static void opened(struct execution *e, uint64_t input_next)
 {
     e->opened = e->worked = true;
+    e->tries = 0;
     e->full = e->end_sent = false;
     e->sent = 0;
     exec_taken(e, input_next);
@@ -43,7 +44,7 @@ static void stream_ended(struct execution *e, const sa_error *err)
     if (e->ended)
         return;
     bool lost_control = sa_error_is(err, SA_NO_CONTROL);
-    if (err && !lost_control && (err->code != SA_CODE_UNAVAILABLE || !e->worked)) {
+    if (err && !lost_control && (err->code != SA_CODE_UNAVAILABLE || !e->worked || ++e->tries == TRIES)) {
         e->err = sa_error_copy(err);
         exec_leave(e);
         return;
