@@ -35,6 +35,7 @@ struct shim {
     bool answer;                             /* the status answers a request: it must get through */
     bool changed;                            /* something besides the ends of the streams */
     bool grown;                              /* the ends of the streams */
+    bool eager;                              /* input was taken: the next output is told at once */
     uint64_t told_ns;                        /* when the last status was sent */
     uint64_t pause_ns, retry_ns, deleted_ns; /* pause between announcements; when to look again, 0: not */
     uint64_t arrival;

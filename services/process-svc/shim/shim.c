@@ -4,9 +4,9 @@
  * one struct shim_status; so a message may be dropped when a later one follows, and nothing is queued. Only
  * the answer to a request must not be lost: while one cannot be sent, no further request is read.
  *
- * New output is announced at once after a pause, then at most every ANNOUNCE_NS, and not while the last
- * message is still unread: a child that writes small lines would otherwise cost a wake-up of process-svc for
- * each.
+ * New output is announced at once after a pause and after input, whose answer somebody waits for; else at
+ * most every ANNOUNCE_NS, and not while the last message is still unread: a child that writes small lines
+ * would otherwise cost a wake-up of process-svc for each.
  *
  * Order at the start: directory, socket, then a look at the connection. If process-svc has died before it
  * could know this directory, the connection is gone and nothing is started; if it dies later, its successor
@@ -157,6 +157,11 @@ static uint64_t tell(struct shim *s, uint64_t now)
     }
     if (!s->grown)
         return 0;
+    if (s->eager) {
+        s->eager = false;
+        send_status(s);
+        return 0;
+    }
     uint64_t due = s->told_ns + s->pause_ns;
     if (now < due)
         return due;
@@ -353,6 +358,7 @@ static void take_request(struct shim *s, size_t n)
     switch (r.type) {
     case SHIM_INPUT:
         error = input_take(&s->input, r.offset, s->request.bytes + sizeof r, n - sizeof r, r.value != 0);
+        s->eager = true;
         break;
     case SHIM_SIGNAL:
         error = signal_request(s, &r);
