@@ -117,16 +117,32 @@ static void on_grace_over(void *user)
     process_step(user);
 }
 
+/* A shell that gets HUP between looking for signals and waiting for keys sleeps on, as bash 5.2 does (a terminal
+ * that is really closed would wake it): so HUP is sent a second time, after half of the grace. */
+static bool hangs_up_again(const struct process *p, const StopRecord *stop)
+{
+    return ladder_signal(stop) == SIGHUP && p->record->terminal && !p->hung_up_again;
+}
+
+/* Milliseconds until the next step. */
+static uint64_t next_step(const struct process *p, const StopRecord *stop)
+{
+    uint64_t left = time_left(stop), half = stop->grace_ms / 2;
+    return hangs_up_again(p, stop) && left > half ? left - half : left;
+}
+
 /* Sends the signal of the present rung, if that was not done, and sees to it that its end is noticed. */
 static void climb(struct process *p, const StopRecord *stop)
 {
     const struct rung *rung = rung_of(stop);
+    bool again = p->rung_sent == stop->rung && hangs_up_again(p, stop) && time_left(stop) <= stop->grace_ms / 2;
+    p->hung_up_again |= again;
     if (rung->grace) {
         if (!p->stop_timer)
             p->stop_timer = sa_timer_new(p->all->loop, on_grace_over, p);
-        sa_timer_start(p->stop_timer, time_left(stop) + 1);
+        sa_timer_start(p->stop_timer, next_step(p, stop) + 1);
     }
-    if (p->rung_sent == stop->rung || !link_is_open(&p->link))
+    if ((p->rung_sent == stop->rung && !again) || !link_is_open(&p->link))
         return;
     p->rung_sent = stop->rung;
     link_last(&p->link);

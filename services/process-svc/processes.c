@@ -364,6 +364,7 @@ int process_connect(struct process *p)
     if (fd < 0)
         return -1;
     p->rung_sent = STOP_RUNG_UNSPECIFIED;
+    p->hung_up_again = false;
     link_open(&p->link, p->all->loop, fd);
     return 0;
 }

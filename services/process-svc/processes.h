@@ -85,6 +85,7 @@ struct process {
     bool stop_asked; /* and not yet committed */
     uint32_t asked_signal, asked_grace_ms;
     StopRung rung_sent; /* whose signal was sent on this connection */
+    bool hung_up_again;
     struct sa_timer *stop_timer;
     uint32_t *ports; /* watch.c: where its tree listens, as seen last; NULL: was not looked at */
     size_t n_ports;

@@ -42,7 +42,7 @@ static void look(struct pollfd *p)
         request(p->fd, SHIM_RELEASE, 0);
 }
 
-/* Signals all, then waits until they are gone: how many are not? */
+/* Signals all (HUP: all on terminals), then waits until they are gone: how many are not? */
 static size_t rung(struct ending *e, uint32_t signum, uint64_t ms)
 {
     uint64_t until = sa_now_ms() + ms, now;
@@ -50,11 +50,13 @@ static size_t rung(struct ending *e, uint32_t signum, uint64_t ms)
     for (size_t i = 0; i < e->n; i++) {
         if (e->fds[i].fd < 0)
             continue;
+        left++;
+        if (signum == SIGHUP && !e->terminal[i])
+            continue;
         request(e->fds[i].fd, SHIM_LAST, 0);
         /* Shells that somebody works with ignore TERM, and end when their terminal does. */
         request(e->fds[i].fd, SHIM_SIGNAL, signum == SIGTERM && e->terminal[i] ? SIGHUP : signum);
         request(e->fds[i].fd, SHIM_SIGNAL, SIGCONT);
-        left++;
     }
     while (left && (now = sa_now_ms()) < until) {
         poll(e->fds, e->n, (int)(until - now));
@@ -81,7 +83,9 @@ void processes_end_all(struct processes *all)
                 e.fds[e.n++] = (struct pollfd){.fd = p->link.fd, .events = POLLIN};
                 request(p->link.fd, SHIM_RELEASE, 0); /* of those that have ended already */
             }
-    size_t total = e.n, left = rung(&e, SIGTERM, GRACE_MS);
+    size_t total = e.n, left = rung(&e, SIGTERM, GRACE_MS / 2);
+    if (left)
+        left = rung(&e, SIGHUP, GRACE_MS / 2); /* ladder.c: why twice */
     if (left)
         left = rung(&e, SIGKILL, KILL_MS);
     left += kept_wait(all, GRACE_MS + KILL_MS);

@@ -109,13 +109,15 @@ static void keys_of_a_terminal_work(void **state)
     look_for_row(&l, "$");
     type(&l, "echo again=$?\n");
     look_for_row(&l, "again=0");
-    type(&l, "sh -c 'echo three; exec sleep 1000'\n");
+    type(&l, "sh -c 'echo three; read x; exit 9'\n");
     look_for_row(&l, "three");
     type(&l, "\x1a"); /* Ctrl-Z */
     look_for(&l, "Stopped");
     look_for_row(&l, "$");
-    type(&l, "kill %1; fg; echo back=$?\n");
-    look_for_row(&l, "back=143");
+    type(&l, "fg; echo back=$?\n");
+    look_for_row(&l, "sh -c 'echo three; read x; exit 9'"); /* told by fg */
+    type(&l, "\n");
+    look_for_row(&l, "back=9");
     look_for_row(&l, "$");
     type(&l, "stty -echo; exit 7\n");
     look_until(&l, ATTACH_TERMINAL_RESPONSE__KIND_EXITED);
@@ -196,7 +198,14 @@ static void a_shell_ends_with_the_service(void **state)
     assert_int_equal(e->signal, SIGHUP);
 }
 
-/* Each run has a new terminal of the size that the last one had; output goes on in the same stream. */
+static void look_for_at(struct looker *l, int row, const char *text)
+{
+    while (strcmp(row_of(l, row), text))
+        assert_true(look_on(l));
+}
+
+/* Each run has a new terminal of the size that the last one had; output goes on in the same stream. What was
+ * typed into the terminal of a run that is about to end ends with it: so each line waits for its reader. */
 static void a_program_that_is_started_again_has_a_terminal(void **state)
 {
     struct svc *s = *state;
@@ -213,9 +222,9 @@ static void a_program_that_is_started_again_has_a_terminal(void **state)
     look_for(&l, "ready");
     assert_string_equal(resize_error(s, id, 30, 90), "OK");
     type(&l, "one\n");
-    look_for_row(&l, "30 90");
+    look_for_at(&l, 4, "ready"); /* below its first one, `got one` and `30 90` */
     type(&l, "two\n");
-    look_for(&l, "got two");
+    look_for_at(&l, 7, "ready");
     type(&l, "three\n");
     look_until(&l, ATTACH_TERMINAL_RESPONSE__KIND_EXITED);
     char *out = output_of(s, id, OUTPUT_STREAM_STDOUT, 0);
@@ -240,6 +249,26 @@ static void a_shell_that_is_stopped_is_hung_up(void **state)
     stop_looking(&l);
 }
 
+/* bash once slept through the HUP of a stop, and was killed five seconds later: it had come just before bash
+ * waited for keys. So it comes twice. */
+static void a_hangup_that_was_missed_is_repeated(void **state)
+{
+    struct svc *s = *state;
+    const char *id = start_terminal(
+        s, "trap 'trap \"exit 3\" HUP; echo missed' HUP; echo ready; while :; do read -r x; done");
+    struct looker l = look(s, id, NULL);
+    look_for(&l, "ready");
+    StopProcessRequest req = STOP_PROCESS_REQUEST__INIT;
+    req.process_id = (char *)(uintptr_t)id;
+    StopProcessResponse *res = stop_process_wait(s->channel, &req, NULL, NULL);
+    assert_non_null(res);
+    assert_int_equal(res->exit->exit_code, 3);
+    rpc_message_free(res);
+    look_until(&l, ATTACH_TERMINAL_RESPONSE__KIND_EXITED);
+    assert_true(shows(&l, "missed"));
+    stop_looking(&l);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, svc_setup, svc_teardown)
 
 int main(void)
@@ -255,6 +284,7 @@ int main(void)
         TEST(the_size_reaches_the_program),
         TEST(a_program_that_is_started_again_has_a_terminal),
         TEST(a_shell_that_is_stopped_is_hung_up),
+        TEST(a_hangup_that_was_missed_is_repeated),
         TEST(a_shell_ends_with_the_service),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
