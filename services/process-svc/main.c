@@ -126,7 +126,7 @@ static void release(struct processes *all)
     sa_loop_lock(all->loop);
     runners_close(all);
     kept_fini(all);
-    sa_timer_free(all->runs_timer);
+    runs_close(all);
     sa_loop_settle(all->loop); /* processes that wait to be collected */
     processes_fini(all);
     spawner_free(all->spawner);
@@ -145,7 +145,7 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
     all->loop = service_loop(svc);
     all->max_ended = service_uint(svc, "max-ended");
     all->chunk = sa_malloc(ATTACH_CHUNK);
-    all->runs_timer = sa_timer_new(all->loop, runs_on_timer, all);
+    runs_open(all);
     processes_start_timers(all);
     if (open_all(all, err) < 0 || processes_recover(all, err) < 0) {
         sa_loop_unlock(all->loop);

@@ -114,7 +114,10 @@ struct processes {
     struct run *runs; /* run.c */
     size_t n_runs;
     struct sa_timer *runs_timer;
-    uint64_t runs_until_ms; /* when it fires */
+    uint64_t runs_until_ms;   /* when it fires */
+    struct run *runs_waiting; /* for their turn, in order */
+    size_t n_fresh, max_fresh;
+    struct sa_timer *fresh_timer;
     struct runners *runners;
     struct kept *kept;
     struct sa_timer *ready_timer; /* recover.c */

@@ -1,6 +1,10 @@
 /* A runner kills what is left of the tree when the command ends or our connection does; so ending the runner
  * is all it takes to give up a run, and a service that is killed leaves none behind.
  *
+ * Short commands run faster one after the other than all at once: the scheduler would cut each into pieces
+ * between those of the others. So only a few may be fresh, that is, have begun lately; the others wait for
+ * their turn in the order in which they came. One that runs longer is not waited for.
+ *
  * One timer serves all runs, and is set anew only when a run ends sooner than it: setting one costs more than
  * the rest of a short command here. */
 #include "services/process-svc/run.h"
@@ -15,27 +19,83 @@
 #include "services/process-svc/kept.h"
 #include "services/process-svc/runners.h"
 
+enum { FRESH_MS = 3, FRESH_PER_CPU = 2 };
+
 struct run {
     struct run *next, **at; /* of all->runs */
+    struct run *behind;     /* in all->runs_waiting */
     struct processes *all;
     struct rpc_call *call;
     const RunProcessRequest *req; /* lives as long as the call */
-    struct runner *runner;
+    struct spec_user user;        /* while it waits for its turn */
+    struct runner *runner;        /* NULL: it waits */
     uint64_t max_output;
     uint64_t started_ms, until_ms;
-    bool timed_out;
+    bool fresh, timed_out;
 };
+
+/* ---- turns ---- */
+
+static void run_begin(struct run *r);
+
+static void leave_queue(struct run *r)
+{
+    struct run **at = &r->all->runs_waiting;
+    while (*at && *at != r)
+        at = &(*at)->behind;
+    if (*at)
+        *at = r->behind;
+}
+
+static void join_queue(struct run *r)
+{
+    struct run **at = &r->all->runs_waiting;
+    while (*at)
+        at = &(*at)->behind;
+    *at = r;
+}
+
+static void begin_waiting(struct processes *all)
+{
+    while (all->runs_waiting && all->n_fresh < all->max_fresh) {
+        struct run *r = all->runs_waiting;
+        leave_queue(r);
+        run_begin(r);
+    }
+    if (all->runs_waiting && !sa_timer_active(all->fresh_timer))
+        sa_timer_start(all->fresh_timer, FRESH_MS);
+}
+
+static void no_longer_fresh(struct run *r)
+{
+    r->all->n_fresh -= r->fresh;
+    r->fresh = false;
+}
+
+static void on_fresh_timer(void *user)
+{
+    struct processes *all = user;
+    uint64_t now = sa_now_ms();
+    for (struct run *r = all->runs; r; r = r->next)
+        if (now - r->started_ms >= FRESH_MS)
+            no_longer_fresh(r);
+    begin_waiting(all);
+}
 
 /* ---- the end ---- */
 
 static void run_free(struct run *r)
 {
+    struct processes *all = r->all;
     if ((*r->at = r->next))
         r->next->at = r->at;
-    r->all->n_runs--;
+    all->n_runs--;
+    leave_queue(r);
+    no_longer_fresh(r);
     rpc_on_cancel(r->call, NULL, NULL);
     rpc_call_unref(r->call);
     free(r);
+    begin_waiting(all);
 }
 
 static void run_fail(struct run *r, sa_error *err)
@@ -52,11 +112,12 @@ static void on_cancel(void *user, struct rpc_call *call)
 {
     struct run *r = user;
     (void)call;
-    if (r->req->keep_descendants) {
+    if (r->runner && r->req->keep_descendants) {
         runner_kill(r->runner);
         return;
     }
-    runner_end(r->runner);
+    if (r->runner)
+        runner_end(r->runner);
     run_free(r);
 }
 
@@ -134,7 +195,7 @@ static void set_timer(struct processes *all, uint64_t until_ms)
     sa_timer_start(all->runs_timer, until_ms > now ? until_ms - now : 0);
 }
 
-void runs_on_timer(void *user)
+static void on_timer(void *user)
 {
     struct processes *all = user;
     uint64_t now = sa_now_ms(), soonest = UINT64_MAX;
@@ -190,12 +251,12 @@ static int admit(const struct processes *all, sa_error **err)
     return 0;
 }
 
-static int hand_over(struct run *r, const struct spec_user *user, sa_error **err)
+static int hand_over(struct run *r, sa_error **err)
 {
     const ProtobufCBinaryData *in = &r->req->stdin;
     const struct spec_mode mode = {
         .keep = r->req->keep_descendants,
-        .user = user,
+        .user = &r->user,
         .journal_bytes = r->max_output,
         .limits = &r->all->limits,
     };
@@ -211,6 +272,23 @@ static int hand_over(struct run *r, const struct spec_user *user, sa_error **err
     return 0;
 }
 
+static void run_begin(struct run *r)
+{
+    struct processes *all = r->all;
+    sa_error *err = NULL;
+    r->started_ms = sa_now_ms();
+    r->until_ms =
+        r->started_ms + (r->req->timeout_ms ? r->req->timeout_ms : config_run_timeout(&all->config));
+    if (hand_over(r, &err) < 0) {
+        run_fail(r, err);
+        return;
+    }
+    r->fresh = true;
+    all->n_fresh++;
+    if (!sa_timer_active(all->runs_timer) || r->until_ms < all->runs_until_ms)
+        set_timer(all, r->until_ms);
+}
+
 void run_start(struct processes *all, struct rpc_call *call, const RunProcessRequest *req,
                const struct spec_user *user)
 {
@@ -221,26 +299,36 @@ void run_start(struct processes *all, struct rpc_call *call, const RunProcessReq
         return;
     }
     struct run *r = sa_calloc(1, sizeof *r);
-    *r = (struct run){.all = all, .call = rpc_call_ref(call), .req = req, .at = &all->runs};
+    *r = (struct run){.all = all, .call = rpc_call_ref(call), .req = req, .user = *user, .at = &all->runs};
     r->max_output = req->max_output_bytes ? req->max_output_bytes : c->max_run_output_bytes;
-    r->started_ms = sa_now_ms();
-    r->until_ms = r->started_ms + (req->timeout_ms ? req->timeout_ms : config_run_timeout(c));
+    r->until_ms = UINT64_MAX;
     if ((r->next = all->runs))
         r->next->at = &r->next;
     all->runs = r;
     all->n_runs++;
-    if (hand_over(r, user, &err) < 0) {
-        run_fail(r, err);
-        return;
-    }
     rpc_on_cancel(call, on_cancel, r);
     rpc_no_server_deadline(call); /* the timeout may be longer */
-    if (!sa_timer_active(all->runs_timer) || r->until_ms < all->runs_until_ms)
-        set_timer(all, r->until_ms);
+    join_queue(r);
+    begin_waiting(all);
 }
 
 void runs_fail(struct processes *all, const sa_error *err)
 {
+    all->runs_waiting = NULL; /* none begins in the place of another */
     while (all->runs)
         run_fail(all->runs, sa_error_copy(err));
+}
+
+void runs_open(struct processes *all)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    all->max_fresh = FRESH_PER_CPU * (size_t)(cpus > 0 ? cpus : 1);
+    all->runs_timer = sa_timer_new(all->loop, on_timer, all);
+    all->fresh_timer = sa_timer_new(all->loop, on_fresh_timer, all);
+}
+
+void runs_close(struct processes *all)
+{
+    sa_timer_free(all->runs_timer);
+    sa_timer_free(all->fresh_timer);
 }

@@ -4,13 +4,14 @@
 
 #include "services/process-svc/processes.h"
 
+void runs_open(struct processes *all);
+void runs_close(struct processes *all);
+
 /* INVALID_REQUEST names the field and its limit. */
 int run_check(const struct processes *all, const RunProcessRequest *req, sa_error **err);
 /* Starts it; answers the call once the command and everything that descends from it have ended. */
 void run_start(struct processes *all, struct rpc_call *call, const RunProcessRequest *req,
                const struct spec_user *user);
-/* Of all->runs_timer. */
-void runs_on_timer(void *user);
 /* Ends all that run: their callers get err. */
 void runs_fail(struct processes *all, const sa_error *err);
 

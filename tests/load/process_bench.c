@@ -168,14 +168,6 @@ struct lane {
     size_t n;
 };
 
-/* Connected when it is measured. One after the other: gRPC 1.51 takes the error of another system call for
- * that of connect when a lock of its own is contended for the first time in between. */
-static void lane_connect(struct lane *l)
-{
-    l->user = l->way->lane_new ? l->way->lane_new(l->way->user) : l->way->user;
-    l->way->run_true(l->user);
-}
-
 static void *run_lane(void *user)
 {
     struct lane *l = user;
@@ -187,15 +179,13 @@ static void *run_lane(void *user)
     return NULL;
 }
 
-/* Rate, p50 and p99 of n runs in so many lanes. */
-static void measure_runs(const struct way *way, size_t lanes, size_t n, double *ret_rate, double *ret_p50,
-                         double *ret_p99)
+/* By a thread and a connection each. Returns when they began. */
+static uint64_t run_in_lanes(const struct way *way, size_t lanes, uint64_t *ns, size_t n)
 {
     struct lane list[TOGETHER];
-    cleanup_free uint64_t *ns = sa_calloc(n, sizeof *ns);
     for (size_t i = 0; i < lanes; i++) {
         list[i] = (struct lane){.way = way, .ns = ns + i * (n / lanes), .n = n / lanes};
-        lane_connect(&list[i]);
+        list[i].user = way->lane_new ? way->lane_new(way->user) : way->user;
     }
     uint64_t start = sa_now_ns();
     for (size_t i = 0; i < lanes; i++)
@@ -203,11 +193,24 @@ static void measure_runs(const struct way *way, size_t lanes, size_t n, double *
             die("thread");
     for (size_t i = 0; i < lanes; i++)
         pthread_join(list[i].thread, NULL);
-    n = n / lanes * lanes;
-    *ret_rate = (double)n / ((double)(sa_now_ns() - start) / 1e9);
     for (size_t i = 0; i < lanes; i++)
         if (way->lane_free)
             way->lane_free(list[i].user);
+    return start;
+}
+
+/* Rate, p50 and p99 of n runs, so many at once. */
+static void measure_runs(const struct way *way, size_t at_once, size_t n, double *ret_rate, double *ret_p50,
+                         double *ret_p99)
+{
+    n = n / at_once * at_once;
+    cleanup_free uint64_t *ns = sa_calloc(n, sizeof *ns);
+    uint64_t start = sa_now_ns();
+    if (way->run_trues)
+        way->run_trues(way->user, at_once, ns, n);
+    else
+        start = run_in_lanes(way, at_once, ns, n);
+    *ret_rate = (double)n / ((double)(sa_now_ns() - start) / 1e9);
     qsort(ns, n, sizeof *ns, compare);
     *ret_p50 = us(ns, n, 50);
     *ret_p99 = us(ns, n, 99);

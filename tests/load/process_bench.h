@@ -18,6 +18,8 @@ struct way {
     void (*lane_free)(void *lane);
     /* Runs `true` to its end. */
     void (*run_true)(void *lane);
+    /* Instead of lanes: n runs, so many at once; how long each took. */
+    void (*run_trues)(void *user, size_t at_once, uint64_t *ret_ns, size_t n);
     /* A shell command to its end while nobody looks at its output. */
     void (*capture)(void *user, const char *command);
     /* The same while one follows; how many bytes came, and when (sa_now_ns) the last did. */

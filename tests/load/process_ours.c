@@ -1,3 +1,4 @@
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,9 +9,7 @@
 #include "sandboxagent/process/v1/terminal_service.rpc.h"
 #include "tests/load/process_bench.h"
 
-/* A client with a lock of its own: threads that share one would measure who gets it. */
 struct ours {
-    unsigned port;
     struct sa_loop *loop;
     struct rpc_runtime *rpc;
     struct rpc_channel *channel;
@@ -49,18 +48,67 @@ static void spec_init(struct spec *s, const char *command)
     s->message.env = s->env;
 }
 
-static void run_true(void *lane)
-{
-    struct ours *o = lane;
+/* As a service calls: the next begins where the answer came. */
+struct runs {
+    struct ours *o;
+    uint64_t *ns; /* of the next ones to end */
+    size_t to_begin, to_end;
+    pthread_mutex_t lock; /* to_end */
+    pthread_cond_t over;
     struct spec spec;
-    sa_error *err = NULL;
-    RunProcessRequest req = RUN_PROCESS_REQUEST__INIT;
-    spec_init(&spec, NULL);
-    req.spec = &spec.message;
-    RunProcessResponse *res = run_process_wait(o->channel, &req, &patient, &err);
+};
+
+struct one_run {
+    struct runs *runs;
+    uint64_t start_ns;
+};
+
+static void run_next(struct one_run *r);
+
+static void on_run(void *user, const RunProcessResponse *res, const sa_error *err)
+{
+    struct one_run *r = user;
+    struct runs *all = r->runs;
     if (!res)
-        failed("RunProcess", err);
-    rpc_message_free(res);
+        die("process-svc: RunProcess: %s", err->message);
+    *all->ns++ = sa_now_ns() - r->start_ns;
+    if (all->to_begin)
+        run_next(r);
+    pthread_mutex_lock(&all->lock);
+    if (--all->to_end == 0)
+        pthread_cond_signal(&all->over);
+    pthread_mutex_unlock(&all->lock);
+}
+
+static void run_next(struct one_run *r)
+{
+    RunProcessRequest req = RUN_PROCESS_REQUEST__INIT;
+    req.spec = &r->runs->spec.message;
+    r->runs->to_begin--;
+    r->start_ns = sa_now_ns();
+    run_process_call(r->runs->o->channel, &req, &patient, on_run, r);
+}
+
+static void run_trues(void *user, size_t at_once, uint64_t *ret_ns, size_t n)
+{
+    struct ours *o = user;
+    struct runs all = {.o = o, .ns = ret_ns, .to_begin = n, .to_end = n};
+    cleanup_free struct one_run *runs = sa_calloc(at_once, sizeof *runs);
+    pthread_mutex_init(&all.lock, NULL);
+    pthread_cond_init(&all.over, NULL);
+    spec_init(&all.spec, NULL);
+    sa_loop_lock(o->loop);
+    for (size_t i = 0; i < at_once; i++) {
+        runs[i].runs = &all;
+        run_next(&runs[i]);
+    }
+    sa_loop_unlock(o->loop);
+    pthread_mutex_lock(&all.lock);
+    while (all.to_end)
+        pthread_cond_wait(&all.over, &all.lock);
+    pthread_mutex_unlock(&all.lock);
+    pthread_mutex_destroy(&all.lock);
+    pthread_cond_destroy(&all.over);
 }
 
 static char *start(struct ours *o, const char *command, bool terminal)
@@ -242,7 +290,6 @@ static struct ours *client_new(unsigned port)
     struct ours *o = sa_calloc(1, sizeof *o);
     cleanup_free char *target = sa_format("127.0.0.1:%u", port);
     struct rpc_channel_options opt = {.target = target};
-    o->port = port;
     o->loop = sa_loop_new(NULL);
     o->rpc = rpc_runtime_new(o->loop);
     sa_loop_lock(o->loop);
@@ -262,12 +309,6 @@ static void client_free(void *client)
     free(o);
 }
 
-static void *lane_new(void *user)
-{
-    const struct ours *o = user;
-    return client_new(o->port);
-}
-
 struct way ours_way(const char *program, const char *directory, unsigned port)
 {
     cleanup_free char *listen = sa_format("127.0.0.1:%u", port);
@@ -278,9 +319,7 @@ struct way ours_way(const char *program, const char *directory, unsigned port)
     return (struct way){
         .name = "process-svc",
         .user = client_new(port),
-        .lane_new = lane_new,
-        .lane_free = client_free,
-        .run_true = run_true,
+        .run_trues = run_trues,
         .capture = capture,
         .follow = follow,
         .echo = echo,

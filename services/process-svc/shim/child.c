@@ -46,6 +46,7 @@ struct start {
     const struct shim_spec *spec;
     const struct shim_spec_parts *parts;
     const int *stdio;
+    bool session;
     char **argv, **envp;
     const char *path; /* PATH of the environment */
     pid_t parent;
@@ -161,7 +162,7 @@ static void run_child(struct start *s)
     if (cgroups_join(s->spec, s->parts) < 0)
         return;
     s->stage = SHIM_STAGE_FORK;
-    if (setsid() < 0 || place_stdio(s->stdio) < 0)
+    if ((s->session ? setsid() : setpgid(0, 0)) < 0 || place_stdio(s->stdio) < 0)
         return;
     if ((s->spec->flags & SHIM_FLAG_TERMINAL) && ioctl(0, TIOCSCTTY, 0) < 0)
         return;
@@ -205,9 +206,11 @@ static pid_t __attribute__((noinline)) vfork_child(struct start *s)
 }
 
 pid_t child_start(const struct shim_spec *spec, const struct shim_spec_parts *parts, const int stdio[3],
-                  uint32_t *ret_stage, uint32_t *ret_errno)
+                  bool session, uint32_t *ret_stage, uint32_t *ret_errno)
 {
-    struct start s = {.spec = spec, .parts = parts, .stdio = stdio, .path = DEFAULT_PATH, .parent = getpid()};
+    struct start s = {.spec = spec, .parts = parts, .stdio = stdio, .session = session};
+    s.path = DEFAULT_PATH;
+    s.parent = getpid();
     if (cgroups_make(spec, parts) < 0) {
         *ret_stage = SHIM_STAGE_LIMITS;
         *ret_errno = (uint32_t)errno;

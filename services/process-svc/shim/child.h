@@ -2,6 +2,7 @@
 #ifndef SERVICES_PROCESS_SVC_SHIM_CHILD_H_
 #define SERVICES_PROCESS_SVC_SHIM_CHILD_H_
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "services/process-svc/shim/protocol.h"
@@ -11,11 +12,11 @@
 void child_prepare_signals(void);
 
 /* Makes the cgroups of a checked spec and starts its command in them, with stdio[0..2] as its standard
- * descriptors, in its own session and group, with default signals and no other descriptor; it dies with the
- * calling thread. Returns the pid once exec has succeeded; -1 with *ret_stage (enum shim_stage) and
- * *ret_errno. The cgroups stay. */
+ * descriptors, in a group of its own, and in a session of its own with `session`, with default signals and no
+ * other descriptor; it dies with the calling thread. Returns the pid once exec has succeeded; -1 with
+ * *ret_stage (enum shim_stage) and *ret_errno. The cgroups stay. */
 pid_t child_start(const struct shim_spec *spec, const struct shim_spec_parts *parts, const int stdio[3],
-                  uint32_t *ret_stage, uint32_t *ret_errno);
+                  bool session, uint32_t *ret_stage, uint32_t *ret_errno);
 
 /* Signals what descends from this process and is no zombie: with `group`, only members of that process group.
  * `only`: just this pid, when it is a descendant. signum 0 only counts. Each is checked to be a descendant at

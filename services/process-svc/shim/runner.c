@@ -8,6 +8,9 @@
  * left running is killed then, and the end is told once nothing is left; only then the next command may come.
  * The end of the connection kills everything at any time.
  *
+ * A command gets no session of its own, unless it may leave something: with each session the scheduler of
+ * Linux begins a group (autogroup), and of many that live for a moment one can wait 100 ms for its turn.
+ *
  * With SHIM_FLAG_KEEP the end is told at once when something is left. From then on the runner is a mere
  * subreaper: it throws away what still comes through the pipes, hears nothing from the connection, and ends
  * with the last descendant. Its file `kept.<pid>` lets a restarted process-svc find it; it is there before
@@ -219,7 +222,8 @@ static int start_child(struct runner *r)
     if (made < 0)
         fail_stage(r, SHIM_STAGE_SHIM);
     else
-        r->child = child_start(r->spec, &r->parts, theirs, &r->status.failed_stage, &r->status.failed_errno);
+        r->child = child_start(r->spec, &r->parts, theirs, r->keep, &r->status.failed_stage,
+                               &r->status.failed_errno);
     for (int i = 0; i < 3; i++)
         if (theirs[i] >= 0)
             close(theirs[i]);

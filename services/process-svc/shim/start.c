@@ -146,7 +146,7 @@ int shim_start_child(struct shim *s, const struct shim_spec *spec, const struct 
     s->child = -1;
     int made = (spec->flags & SHIM_FLAG_TERMINAL) ? make_terminal(s, &p, spec) : make_pipes(&p, spec);
     if (made == 0)
-        s->child = child_start(spec, parts, p.theirs, &s->status.failed_stage, &s->status.failed_errno);
+        s->child = child_start(spec, parts, p.theirs, true, &s->status.failed_stage, &s->status.failed_errno);
     if (s->child < 0 && s->status.failed_stage)
         errno = (int)s->status.failed_errno;
     int error = errno;
