@@ -12,7 +12,8 @@ enum { SMALL_FILE_MAX = 1 << 20 };
 
 const struct service_option client_options[] = {
     {"target", SERVICE_OPTION_TEXT, NULL, 0, 0,
-     "HOST:PORT; else $SANDBOX_AGENT_TARGET (sessions) or $SANDBOX_AGENT_PROCESS_TARGET (processes)"},
+     "HOST:PORT; else $SANDBOX_AGENT_TARGET (sessions), $SANDBOX_AGENT_PROCESS_TARGET or "
+     "$SANDBOX_AGENT_FS_TARGET"},
     {"token", SERVICE_OPTION_TEXT, NULL, 0, 0, "else $SANDBOX_AGENT_TOKEN, else that of the data directory"},
     {"data-dir", SERVICE_OPTION_TEXT, NULL, 0, 0, "of the server on this machine that is called by default"},
     {"tls-ca", SERVICE_OPTION_TEXT, NULL, 0, 0, "PEM file: call with TLS, trust this authority"},
@@ -97,17 +98,30 @@ int client_open(struct client *c, const struct options *o, sa_error **err)
     return open_service(c, o, &sessions, err);
 }
 
+/* A service beside the session service: not that of this machine, when sessions are elsewhere. */
+static int open_beside(struct client *c, const struct options *o, const struct where *w, const char *what,
+                       sa_error **err)
+{
+    if (given(o, "target", "SANDBOX_AGENT_TARGET") && !given(o, "target", w->variable)) {
+        *c = (struct client){0};
+        return sa_fail(err, SA_INVALID_CONFIG,
+                       "$SANDBOX_AGENT_TARGET names a session service: name its %s service in "
+                       "$%s or with --target",
+                       what, w->variable);
+    }
+    return open_service(c, o, w, err);
+}
+
 int client_open_process(struct client *c, const struct options *o, sa_error **err)
 {
     static const struct where processes = {"SANDBOX_AGENT_PROCESS_TARGET", "process=", "127.0.0.1:7402"};
-    /* Not those of this machine, when sessions are elsewhere. */
-    if (given(o, "target", "SANDBOX_AGENT_TARGET") && !given(o, "target", processes.variable)) {
-        *c = (struct client){0};
-        return sa_fail(err, SA_INVALID_CONFIG,
-                       "$SANDBOX_AGENT_TARGET names a session service: name its process service in "
-                       "$SANDBOX_AGENT_PROCESS_TARGET or with --target");
-    }
-    return open_service(c, o, &processes, err);
+    return open_beside(c, o, &processes, "process", err);
+}
+
+int client_open_fs(struct client *c, const struct options *o, sa_error **err)
+{
+    static const struct where files = {"SANDBOX_AGENT_FS_TARGET", "fs=", "127.0.0.1:7403"};
+    return open_beside(c, o, &files, "file", err);
 }
 
 void client_close(struct client *c)

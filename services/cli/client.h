@@ -22,6 +22,8 @@ struct client {
 int client_open(struct client *c, const struct options *o, sa_error **err);
 /* The same for the process service: $SANDBOX_AGENT_PROCESS_TARGET, 127.0.0.1:7402. */
 int client_open_process(struct client *c, const struct options *o, sa_error **err);
+/* The same for the file service: $SANDBOX_AGENT_FS_TARGET, 127.0.0.1:7403. */
+int client_open_fs(struct client *c, const struct options *o, sa_error **err);
 void client_close(struct client *c);
 /* Says which server did not answer, and what to do. Returns -1. */
 int client_explain(const struct client *c, sa_error **err);

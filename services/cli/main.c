@@ -36,6 +36,7 @@ static const struct verb {
     {"inspect", cli_inspect, "show all about processes"},
     {"census", cli_census, "show what is alive, and kill what belongs to nobody"},
     {"process-config", cli_process_config, "limits and defaults of the process service"},
+    {"fs", cli_fs, "files: list, read, write, search, watch; `fs --help` has the verbs"},
 };
 
 static void print_help(FILE *out)

@@ -359,8 +359,10 @@ static void write_endpoint(const struct server *s)
     unsigned port = (unsigned)options_uint(s->options, "grpc-port") + 1;
     cleanup_free char *grpc = address_of(text(s, "grpc-host"), port);
     cleanup_free char *process = address_of(text(s, "grpc-host"), port + 1);
+    cleanup_free char *fs = address_of(text(s, "grpc-host"), port + 2);
     cleanup_free char *http = address_of(text(s, "host"), (unsigned)options_uint(s->options, "port"));
-    cleanup_free char *lines = sa_format("grpc=%s\nprocess=%s\nhttp=http://%s\n", grpc, process, http);
+    cleanup_free char *lines =
+        sa_format("grpc=%s\nprocess=%s\nfs=%s\nhttp=http://%s\n", grpc, process, fs, http);
     cleanup_error sa_error *err = NULL;
     if (sa_write_file(path, lines, strlen(lines), 0600, &err) < 0)
         sa_log(SA_LOG_WARN, "server.endpoint", "message=\"%s\"", err->message);

@@ -68,7 +68,7 @@ static int set(struct slot *s, const char *value, sa_error **err)
     return 0;
 }
 
-static void add_table(struct options *o, const struct service_option *table)
+void options_add(struct options *o, const struct service_option *table)
 {
     for (; table && table->name; table++) {
         if (o->n_slots == OPTIONS_MAX || find(o, table->name, strlen(table->name))) {
@@ -85,8 +85,8 @@ static void add_table(struct options *o, const struct service_option *table)
 struct options *options_new(const struct service_option *first, const struct service_option *second)
 {
     struct options *o = sa_calloc(1, sizeof *o);
-    add_table(o, first);
-    add_table(o, second);
+    options_add(o, first);
+    options_add(o, second);
     return o;
 }
 

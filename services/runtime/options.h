@@ -29,6 +29,8 @@ struct options;
 
 /* Tables are kept by reference; second may be NULL. A name that is in both is a bug: aborts. */
 struct options *options_new(const struct service_option *first, const struct service_option *second);
+/* One more table; NULL is fine. Before options_parse. */
+void options_add(struct options *o, const struct service_option *table);
 void options_free(struct options *o); /* NULL is fine */
 /* Lets `-p 80` stand for `--port 80`. Letters of flags may come together: `-it`. */
 void options_letter(struct options *o, char letter, const char *name);
