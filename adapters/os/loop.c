@@ -95,12 +95,11 @@ void sa_loop_lock(struct sa_loop *loop)
 
 void sa_loop_unlock(struct sa_loop *loop)
 {
-    if (loop->dirty) {
-        loop->dirty = false;
-        if (!loop->running || !pthread_equal(pthread_self(), loop->thread))
-            ev_async_send(loop->ev, &loop->wake);
-    }
+    bool wake = loop->dirty && !(loop->running && pthread_equal(pthread_self(), loop->thread));
+    loop->dirty = false;
     release(loop);
+    if (wake) /* now, not before: it would only wait for the lock */
+        ev_async_send(loop->ev, &loop->wake);
 }
 
 bool sa_loop_held(const struct sa_loop *loop)
@@ -230,11 +229,13 @@ struct sa_timer *sa_timer_new(struct sa_loop *loop, sa_timer_fn *fn, void *user)
 
 static void start(struct sa_timer *t, uint64_t after_ms, uint64_t repeat_ms)
 {
-    ev_timer_stop(t->loop->ev, &t->w);
     ev_now_update(t->loop->ev);
+    /* One that is put off is noticed when it was to fire. */
+    bool later = ev_is_active(&t->w) && ev_timer_remaining(t->loop->ev, &t->w) <= (double)after_ms / 1000;
+    ev_timer_stop(t->loop->ev, &t->w);
     ev_timer_set(&t->w, (double)after_ms / 1000, (double)repeat_ms / 1000);
     ev_timer_start(t->loop->ev, &t->w);
-    t->loop->dirty = true;
+    t->loop->dirty |= !later;
 }
 
 void sa_timer_start(struct sa_timer *t, uint64_t after_ms)

@@ -117,8 +117,8 @@ static void on_grace_over(void *user)
     process_step(user);
 }
 
-/* A shell that gets HUP between looking for signals and waiting for keys sleeps on, as bash 5.2 does (a terminal
- * that is really closed would wake it): so HUP is sent a second time, after half of the grace. */
+/* A shell that gets HUP between looking for signals and waiting for keys sleeps on, as bash 5.2 does (a
+ * terminal that is really closed would wake it): so HUP is sent a second time, after half of the grace. */
 static bool hangs_up_again(const struct process *p, const StopRecord *stop)
 {
     return ladder_signal(stop) == SIGHUP && p->record->terminal && !p->hung_up_again;
@@ -135,7 +135,8 @@ static uint64_t next_step(const struct process *p, const StopRecord *stop)
 static void climb(struct process *p, const StopRecord *stop)
 {
     const struct rung *rung = rung_of(stop);
-    bool again = p->rung_sent == stop->rung && hangs_up_again(p, stop) && time_left(stop) <= stop->grace_ms / 2;
+    bool again =
+        p->rung_sent == stop->rung && hangs_up_again(p, stop) && time_left(stop) <= stop->grace_ms / 2;
     p->hung_up_again |= again;
     if (rung->grace) {
         if (!p->stop_timer)

@@ -125,12 +125,17 @@ static void process_free(struct process *p)
     free(p);
 }
 
+static bool is_read(const struct process *p)
+{
+    return p->attachments || p->followers || terminal_busy(p);
+}
+
 static void collect(void *user)
 {
     struct process *p = user;
     p->collecting = false;
     bool ended = p->phase == PROCESS_EXITED && !p->deleting;
-    bool read = p->attachments || p->followers || terminal_busy(p);
+    bool read = is_read(p);
     if (!read && reader_is_open(&p->reader))
         reader_close(&p->reader);
     if ((ended || p->gone) && !p->committing && !p->sweeping && !link_is_open(&p->link) && !read &&
@@ -265,7 +270,8 @@ static void step_starting(struct process *p)
 
 void process_step(struct process *p)
 {
-    process_release(p);
+    if (p->phase != PROCESS_RUNNING || !is_read(p)) /* else this would be an event for each piece of output */
+        process_release(p);
     if (p->committing || p->sweeping || p->gone || terminal_commits(p))
         return;
     if (p->phase == PROCESS_STARTING)

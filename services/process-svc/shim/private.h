@@ -33,6 +33,7 @@ struct shim {
     bool released;                           /* the exit record was taken */
     bool finished;                           /* nothing descends from us any more */
     bool answer;                             /* the status answers a request: it must get through */
+    uint64_t answer_ns;                      /* by when, if it can wait; 0: at once */
     bool changed;                            /* something besides the ends of the streams */
     bool grown;                              /* the ends of the streams */
     bool eager;                              /* input was taken: the next output is told at once */

@@ -2,7 +2,8 @@
  *
  * One thread, one epoll, no allocation: what grows is in files. Everything the other side may want to know is
  * one struct shim_status; so a message may be dropped when a later one follows, and nothing is queued. Only
- * the answer to a request must not be lost: while one cannot be sent, no further request is read.
+ * the answer to a request must not be lost: while one cannot be sent, no further request is read. The answer
+ * to input waits a moment for output, most often an echo, so that both are one message.
  *
  * New output is announced at once after a pause and after input, whose answer somebody waits for; else at
  * most every ANNOUNCE_NS, and not while the last message is still unread: a child that writes small lines
@@ -48,6 +49,7 @@
 
 #define ANNOUNCE_NS 300000ull
 #define ANNOUNCE_MAX_NS 20000000ull /* while nobody reads the announcements */
+#define ANSWER_NS 1000000ull        /* to input, which waits so long for the output that it brings forth */
 #define RETRY_NS 100000000ull       /* of a journal that cannot be written, of a tree that is being killed */
 #define DELETED_NS 5000000000ull    /* look whether our directory was deleted, once the child has ended */
 
@@ -151,10 +153,12 @@ static uint64_t tell(struct shim *s, uint64_t now)
 {
     if (s->connection < 0 || s->connection_events == EPOLLOUT)
         return 0;
-    if (s->answer || s->changed) {
+    if (s->changed || (s->answer && (s->grown || now >= s->answer_ns))) {
         send_status(s);
         return 0;
     }
+    if (s->answer)
+        return s->answer_ns;
     if (!s->grown)
         return 0;
     if (s->eager) {
@@ -355,10 +359,12 @@ static void take_request(struct shim *s, size_t n)
         connection_lost(s);
         return;
     }
+    s->answer_ns = 0;
     switch (r.type) {
     case SHIM_INPUT:
         error = input_take(&s->input, r.offset, s->request.bytes + sizeof r, n - sizeof r, r.value != 0);
         s->eager = true;
+        s->answer_ns = error ? 0 : shim_now_ns() + ANSWER_NS;
         break;
     case SHIM_SIGNAL:
         error = signal_request(s, &r);
@@ -390,10 +396,10 @@ static void take_request(struct shim *s, size_t n)
 
 static void read_connection(struct shim *s)
 {
-    if (s->connection_events == EPOLLOUT) {
+    if (s->connection_events == EPOLLOUT || s->answer)
         send_status(s);
+    if (s->connection_events != EPOLLIN || s->connection < 0)
         return;
-    }
     /* MSG_TRUNC: the true length, so that a message that is too long is seen as such. */
     ssize_t n = recv(s->connection, &s->request, sizeof s->request, MSG_DONTWAIT | MSG_TRUNC);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -402,7 +408,7 @@ static void read_connection(struct shim *s)
         connection_lost(s);
     else
         take_request(s, (size_t)n);
-    if (s->answer)
+    if (s->answer && !s->answer_ns)
         send_status(s);
 }
 
