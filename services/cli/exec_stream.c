@@ -43,13 +43,11 @@ static void stream_ended(struct execution *e, const sa_error *err)
     e->opened = false;
     if (e->ended)
         return;
-    bool lost_control = sa_error_is(err, SA_NO_CONTROL);
-    if (err && !lost_control && (err->code != SA_CODE_UNAVAILABLE || !e->worked || ++e->tries == TRIES)) {
+    if (err && (err->code != SA_CODE_UNAVAILABLE || !e->worked || ++e->tries == TRIES)) {
         e->err = sa_error_copy(err);
         exec_leave(e);
         return;
     }
-    e->takes_over &= !lost_control;
     sa_timer_start(e->again, AGAIN_MS);
 }
 
@@ -62,6 +60,7 @@ static void use_control(struct execution *e, const TerminalControl *c)
     e->in_control = c->viewer_id == e->viewer_id;
     if (e->in_control == had)
         return;
+    e->takes_over &= !c->viewer_id || e->in_control; /* not back from another one */
     /* What was typed for another one's input is not for now. */
     e->input.len = e->sent = 0;
     e->input_offset = c->input_offset;
@@ -92,6 +91,9 @@ static void on_terminal(void *user, const AttachTerminalResponse *m)
         break;
     case ATTACH_TERMINAL_RESPONSE__KIND_CONTROL:
         use_control(e, m->control);
+        break;
+    case ATTACH_TERMINAL_RESPONSE__KIND_INPUT_REFUSED:
+        use_control(e, m->input_refused->control);
         break;
     case ATTACH_TERMINAL_RESPONSE__KIND_INPUT_TAKEN:
         exec_taken(e, m->input_taken->next_offset);

@@ -54,9 +54,14 @@ bool control_acquire(struct control *c, struct member *m, bool take_over)
     return true;
 }
 
+bool control_holds(const struct control *c, const struct member *m, uint64_t lease)
+{
+    return c->holder == m && lease == control_lease(c);
+}
+
 bool control_release(struct control *c, const struct member *m, uint64_t lease)
 {
-    if (c->holder != m || lease != control_lease(c))
+    if (!control_holds(c, m, lease))
         return false;
     pass(c, NULL);
     return true;
@@ -86,12 +91,8 @@ struct dimensions control_size(const struct control *c, struct dimensions now)
     return size.rows ? size : now;
 }
 
-int control_input(struct control *c, const struct member *m, uint64_t lease, uint64_t offset, size_t n,
-                  size_t *ret_known, sa_error **err)
+int control_input(struct control *c, uint64_t offset, size_t n, size_t *ret_known, sa_error **err)
 {
-    if (c->holder != m || lease != control_lease(c))
-        return sa_fail(err, SA_NO_CONTROL, "viewer %llu is not in control of the terminal with lease %llu",
-                       (unsigned long long)m->id, (unsigned long long)lease);
     if (offset > c->next)
         return sa_fail(err, SA_OFFSET_AHEAD, "the terminal's input expects byte %llu next, not %llu",
                        (unsigned long long)c->next, (unsigned long long)offset);

@@ -49,9 +49,10 @@ bool control_release(struct control *c, const struct member *m, uint64_t lease);
 uint64_t control_lease(const struct control *c);
 /* What the terminal's size should be; `now` when nobody says. */
 struct dimensions control_size(const struct control *c, struct dimensions now);
-/* May this member type n bytes at `offset`? NO_CONTROL, OFFSET_AHEAD. *ret_known of them were taken before;
- * the others count as taken. */
-int control_input(struct control *c, const struct member *m, uint64_t lease, uint64_t offset, size_t n,
-                  size_t *ret_known, sa_error **err);
+/* Is it in control, with this lease? */
+bool control_holds(const struct control *c, const struct member *m, uint64_t lease);
+/* Takes n bytes at `offset` from whoever is in control: *ret_known of them were taken before. OFFSET_AHEAD.
+ */
+int control_input(struct control *c, uint64_t offset, size_t n, size_t *ret_known, sa_error **err);
 
 #endif

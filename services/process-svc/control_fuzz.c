@@ -42,7 +42,7 @@ static void type(struct state *s, struct member *m, uint8_t a, uint8_t b)
     uint64_t offset = before + (b & 15) - (before < 8 ? 0 : 8);
     size_t known = 0, n = b >> 4;
     bool may = s->c.holder == m && lease == control_lease(&s->c) && offset <= before;
-    int r = control_input(&s->c, m, lease, offset, n, &known, NULL);
+    int r = control_holds(&s->c, m, lease) ? control_input(&s->c, offset, n, &known, NULL) : -1;
     must((r == 0) == may);
     must(r < 0 ? s->c.next == before : s->c.next == (offset + n > before ? offset + n : before));
     must(r < 0 || known <= n);

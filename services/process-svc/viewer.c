@@ -29,6 +29,7 @@ struct viewer {
     bool seen;       /* cursor is set: it has had a screen, or goes on from an offset */
     uint64_t cursor; /* next byte of output */
     uint64_t taken;
+    uint64_t refused_lease;
 };
 
 /* Input on its way to the shim. Holds no viewer: that may go before the answer. */
@@ -162,6 +163,7 @@ static void send_due(struct viewer *v, unsigned due)
     TerminalControl control = control_message(t);
     TerminalSize size = size_message(t->size);
     TerminalInputTaken taken = TERMINAL_INPUT_TAKEN__INIT;
+    TerminalInputRefused refused = TERMINAL_INPUT_REFUSED__INIT;
     struct sa_arena *arena = sa_arena_new();
     v->due &= ~due;
     taken.next_offset = v->taken;
@@ -174,6 +176,11 @@ static void send_due(struct viewer *v, unsigned due)
     } else if (due == DUE_TAKEN) {
         res.kind_case = ATTACH_TERMINAL_RESPONSE__KIND_INPUT_TAKEN;
         res.input_taken = &taken;
+    } else if (due == DUE_REFUSED) {
+        refused.lease = v->refused_lease;
+        refused.control = &control;
+        res.kind_case = ATTACH_TERMINAL_RESPONSE__KIND_INPUT_REFUSED;
+        res.input_refused = &refused;
     } else {
         res.kind_case = ATTACH_TERMINAL_RESPONSE__KIND_VIEWERS;
         res.viewers = viewers_message(arena, &t->control);
@@ -278,7 +285,7 @@ void viewer_pump(struct viewer *v)
         v->paused = false;
         rpc_pause_request(v->call, false);
     }
-    for (unsigned due = DUE_CONTROL; due <= DUE_TAKEN && !v->blocked; due *= 2)
+    for (unsigned due = DUE_CONTROL; due <= DUE_REFUSED && !v->blocked; due *= 2)
         if (v->due & due)
             send_due(v, due);
     while (moved > 0 && !v->blocked && !v->painting)
@@ -390,12 +397,24 @@ static void input_failed(struct viewer *v, int error, uint64_t next)
     viewer_fail(v, err);
 }
 
+static void tell(struct viewer *v, unsigned due)
+{
+    v->due |= due;
+    if (v->begun && !v->blocked)
+        send_due(v, due);
+}
+
 static void taken(struct viewer *v, uint64_t next)
 {
     v->taken = next;
-    v->due |= DUE_TAKEN;
-    if (v->begun && !v->blocked)
-        send_due(v, DUE_TAKEN);
+    tell(v, DUE_TAKEN);
+}
+
+/* That another one has taken control may have crossed it. */
+static void refuse(struct viewer *v, uint64_t lease)
+{
+    v->refused_lease = lease;
+    tell(v, DUE_REFUSED);
 }
 
 static void on_piece(void *user, int error, const struct shim_status *status)
@@ -445,7 +464,11 @@ static void on_input(struct viewer *v, const TerminalInput *in)
             input_failed(v, EPIPE, next);
         return;
     }
-    if (control_input(&t->control, &v->member, in->lease, in->offset, n, &known, &err) < 0) {
+    if (!control_holds(&t->control, &v->member, in->lease)) {
+        refuse(v, in->lease);
+        return;
+    }
+    if (control_input(&t->control, in->offset, n, &known, &err) < 0) {
         viewer_fail(v, err);
         return;
     }

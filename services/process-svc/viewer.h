@@ -38,7 +38,7 @@ void attach_terminal_handler(void *api, struct rpc_call *call);
 
 /* ---- viewer.c, for terminal.c ---- */
 
-enum viewer_due { DUE_CONTROL = 1, DUE_MEMBERS = 2, DUE_SIZE = 4, DUE_TAKEN = 8 };
+enum viewer_due { DUE_CONTROL = 1, DUE_MEMBERS = 2, DUE_SIZE = 4, DUE_TAKEN = 8, DUE_REFUSED = 16 };
 
 /* What is due to be told, then output, as far as there is room. */
 void viewer_pump(struct viewer *v);
