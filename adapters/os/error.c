@@ -108,6 +108,11 @@ static enum sa_reason reason_of_errno(int errnum)
         return SA_IS_A_DIRECTORY;
     case ENOTEMPTY:
         return SA_DIRECTORY_NOT_EMPTY;
+    case EBUSY:
+    case ETXTBSY:
+        return SA_FILE_BUSY;
+    case EFBIG:
+        return SA_FILE_TOO_LARGE;
     case ENOSPC:
     case EDQUOT:
         return SA_NO_SPACE;

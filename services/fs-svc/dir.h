@@ -1,27 +1,52 @@
-/* A page of a directory, sorted by name. Memory is bounded by the page, whatever the directory holds. */
+/* A page of a directory, or of a tree: each directory's entries sorted, what is in a directory right behind
+ * it. Memory is bounded by the page and the depth, whatever the directories hold. */
 #ifndef SERVICES_FS_SVC_DIR_H_
 #define SERVICES_FS_SVC_DIR_H_
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "adapters/os/error.h"
 #include "services/fs-svc/info.h"
 #include "services/fs-svc/path.h"
 
-enum { FS_PAGE_DEFAULT = 1000, FS_PAGE_MAX = 10000 };
+enum { FS_PAGE_DEFAULT = 1000, FS_PAGE_MAX = 10000, FS_DEPTH_MAX = 64 };
+
+enum fs_order { FS_ORDER_NAME, FS_ORDER_SIZE, FS_ORDER_TIME };
+
+struct fs_list {
+    enum fs_order order;
+    bool descending, hide_hidden;
+    bool names_only; /* of the entries' st only the kind is told */
+    size_t depth;    /* 1 to FS_DEPTH_MAX; 1: its own entries */
+    size_t max;      /* 1 to FS_PAGE_MAX entries */
+};
+
+/* Where an entry stands: it and the directories that it is in, outermost first. n 0: before all. */
+struct fs_cursor {
+    size_t n;
+    struct fs_position {
+        uint64_t key; /* what it is sorted by before its name; 0 by name */
+        char *name;
+    } at[FS_DEPTH_MAX];
+};
+void fs_cursor_fini(struct fs_cursor *c);
 
 struct fs_page {
     struct fs_info *entries;
+    char **paths; /* of each, below the directory */
     size_t n;
     bool more;
+    struct fs_cursor last; /* of the last entry */
+    char **unreadable;     /* directories below that could not be read */
+    size_t n_unreadable;
 };
 
-/* The first `max` (1 to FS_PAGE_MAX) entries whose names sort, as bytes, after `after` (NULL: from the
- * start). Blocks. An entry that vanishes meanwhile is left out. Errors as fs_path_open, and NOT_A_DIRECTORY.
- */
-int fs_dir_page(const struct fs_root *root, const char *path, const char *after, size_t max,
-                struct fs_page *ret, sa_error **err);
+/* The first entries after `after` (NULL: from the start). Blocks. An entry that vanishes meanwhile is left
+ * out. Errors as fs_path_open, and NOT_A_DIRECTORY. */
+int fs_dir_page(const struct fs_root *root, const char *path, const struct fs_list *list,
+                const struct fs_cursor *after, struct fs_page *ret, sa_error **err);
 void fs_page_fini(struct fs_page *p);
 
 #endif

@@ -13,11 +13,12 @@ static void a_page_is_sorted_and_bounded(void **state)
     }
     test_link("nowhere", dir, "\xff-last");
     test_mkdir(dir, ".hidden");
-    char *after = NULL;
+    struct fs_list list = {.depth = 1, .max = 50};
+    struct fs_cursor after = {0};
     int seen = 0, pages = 0;
     for (bool more = true; more; pages++) {
         struct fs_page page;
-        assert_int_equal(fs_dir_page(&root, ".", after, 50, &page, NULL), 0);
+        assert_int_equal(fs_dir_page(&root, ".", &list, &after, &page, NULL), 0);
         assert_true(page.n <= 50);
         for (size_t i = 0; i < page.n; i++, seen++) {
             if (seen == 0) {
@@ -30,14 +31,15 @@ static void a_page_is_sorted_and_bounded(void **state)
                 assert_string_equal(page.entries[i].link_target, "nowhere");
             }
         }
-        free(after);
-        after = sa_strdup(page.entries[page.n - 1].name);
+        fs_cursor_fini(&after);
+        after = page.last;
+        page.last.n = 0;
         more = page.more;
         fs_page_fini(&page);
     }
     assert_int_equal(seen, FILES + 2);
     assert_int_equal(pages, (FILES + 2 + 49) / 50);
-    free(after);
+    fs_cursor_fini(&after);
     test_root_fini(&root);
     test_dir_remove(dir);
 }
@@ -49,13 +51,14 @@ static void a_page_that_ends_with_the_directory_is_the_last(void **state)
     struct fs_root root = test_root(dir, false);
     test_put(dir, "a", "");
     test_put(dir, "b", "");
-    struct fs_page page;
-    assert_int_equal(fs_dir_page(&root, ".", NULL, 2, &page, NULL), 0);
+    struct fs_page page, rest;
+    struct fs_list list = {.depth = 1, .max = 2};
+    assert_int_equal(fs_dir_page(&root, ".", &list, NULL, &page, NULL), 0);
     assert_int_equal(page.n, 2);
     assert_false(page.more);
-    fs_page_fini(&page);
-    assert_int_equal(fs_dir_page(&root, ".", "b", 2, &page, NULL), 0);
-    assert_int_equal(page.n, 0);
+    assert_int_equal(fs_dir_page(&root, ".", &list, &page.last, &rest, NULL), 0);
+    assert_int_equal(rest.n, 0);
+    fs_page_fini(&rest);
     fs_page_fini(&page);
     test_root_fini(&root);
     test_dir_remove(dir);
@@ -68,10 +71,11 @@ static void only_directories_are_listed(void **state)
     struct fs_root root = test_root(dir, false);
     test_put(dir, "file", "");
     struct fs_page page;
+    struct fs_list list = {.depth = 1, .max = 2};
     cleanup_error sa_error *err = NULL;
-    assert_int_equal(fs_dir_page(&root, "file", NULL, 2, &page, &err), -1);
+    assert_int_equal(fs_dir_page(&root, "file", &list, NULL, &page, &err), -1);
     assert_reason(err, SA_NOT_A_DIRECTORY);
-    assert_int_equal(fs_dir_page(&root, "missing", NULL, 2, &page, &err), -1);
+    assert_int_equal(fs_dir_page(&root, "missing", &list, NULL, &page, &err), -1);
     assert_reason(err, SA_FILE_NOT_FOUND);
     test_root_fini(&root);
     test_dir_remove(dir);

@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "adapters/os/error.h"
 #include "adapters/os/mem.h"
@@ -12,7 +13,8 @@
 struct fs_info {
     char *name;
     struct stat st;
-    char *link_target; /* NULL: not a link */
+    struct timespec birth; /* 0: the filesystem does not keep it */
+    char *link_target;     /* NULL: not a link */
 };
 
 /* Of an open or O_PATH descriptor. Blocks. name: copied. */
@@ -23,6 +25,8 @@ void fs_info_fini(struct fs_info *i);
 
 /* path: below its root, as it is told. Everything is copied into the arena. */
 FileInfo *fs_info_to_proto(struct sa_arena *a, const struct fs_info *i, const char *path);
+/* The same with name, path and kind only. */
+FileInfo *fs_info_brief(struct sa_arena *a, const struct fs_info *i, const char *path);
 /* The path of an entry of a directory: "<dir>/<name>", without "./" before it. */
 char *fs_info_join(struct sa_arena *a, const char *dir, const char *name);
 

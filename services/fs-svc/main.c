@@ -22,7 +22,7 @@
 
 static const struct service_option options[] = {
     {"fs-root", SERVICE_OPTION_LIST, NULL, 0, 0,
-     "NAME=DIR[:ro]: offer this directory, and no longer the whole filesystem; may be repeated"},
+     "NAME=DIR[:ro][:max=BYTES]: offer this directory, and no longer the whole filesystem; may be repeated"},
     {0},
 };
 

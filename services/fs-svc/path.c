@@ -278,7 +278,7 @@ static bool own_process(const char *path)
            snprintf(task, sizeof task, "/proc/self/task/%lu", id) < (int)sizeof task && !access(task, F_OK);
 }
 
-static int check_private(const struct fs_root *root, int fd, const char *path, sa_error **err)
+int fs_path_check_private(const struct fs_root *root, int fd, const char *path, sa_error **err)
 {
     cleanup_free char *real = fs_real_path(fd);
     if (!real)
@@ -288,6 +288,57 @@ static int check_private(const struct fs_root *root, int fd, const char *path, s
     for (const char *const *d = root->private_dirs; d && *d && !refused; d++)
         refused = below(real, *d);
     return refused ? sa_fail(err, SA_PERMISSION_DENIED, "`%.*s` belongs to the services", SHOWN, path) : 0;
+}
+
+/* /proc shows our own memory, so nothing is done to all of it. */
+static bool holds_private(const struct fs_root *root, const char *real)
+{
+    bool holds = below("/proc", real);
+    for (const char *const *d = root->private_dirs; d && *d && !holds; d++)
+        holds = below(*d, real);
+    return holds;
+}
+
+int fs_path_check_tree(const struct fs_root *root, int fd, const char *path, sa_error **err)
+{
+    cleanup_free char *real = fs_real_path(fd);
+    if (!real)
+        return sa_fail_errno(err, errno, "open `%.*s`", SHOWN, path);
+    return holds_private(root, real)
+               ? sa_fail(err, SA_PERMISSION_DENIED, "`%.*s` holds what belongs to the services", SHOWN, path)
+               : 0;
+}
+
+/* Where a name is, or would be. It is none of the services' own. NULL: failed. */
+static char *real_name(const struct fs_root *root, int dir_fd, const char *name, const char *path,
+                       sa_error **err)
+{
+    cleanup_free char *dir = fs_real_path(dir_fd);
+    if (!dir) {
+        sa_fail_errno(err, errno, "open `%.*s`", SHOWN, path);
+        return NULL;
+    }
+    cleanup_free char *real = sa_format("%s/%s", dir[1] ? dir : "", name);
+    for (const char *const *d = root->private_dirs; d && *d; d++)
+        if (below(real, *d)) {
+            sa_fail(err, SA_PERMISSION_DENIED, "`%.*s` belongs to the services", SHOWN, path);
+            return NULL;
+        }
+    return steal_pointer(&real);
+}
+
+int fs_path_check_name(const struct fs_root *root, int dir_fd, const char *name, const char *path,
+                       sa_error **err)
+{
+    cleanup_free char *real = real_name(root, dir_fd, name, path, err);
+    if (!real)
+        return -1;
+    if (holds_private(root, real))
+        return sa_fail(err, SA_PERMISSION_DENIED, "`%.*s` holds what belongs to the services", SHOWN, path);
+    for (const char *const *d = root->root_dirs; d && *d; d++)
+        if (below(*d, real))
+            return sa_fail(err, SA_PERMISSION_DENIED, "`%.*s` is a root or holds one", SHOWN, path);
+    return 0;
 }
 
 static int fail_open(const struct fs_root *root, int errnum, const char *path, sa_error **err)
@@ -306,7 +357,7 @@ int fs_path_open(const struct fs_root *root, const char *path, bool follow_last,
     cleanup_close int fd = open_below(root, p, follow_last);
     if (fd < 0)
         return fail_open(root, errno, path, err);
-    return check_private(root, fd, path, err) < 0 ? -1 : steal_fd(&fd);
+    return fs_path_check_private(root, fd, path, err) < 0 ? -1 : steal_fd(&fd);
 }
 
 /* The next directory on the way. A plain one is opened where we are; links and ".." are resolved from the
@@ -319,7 +370,7 @@ static int enter(const struct fs_root *root, int dir, const char *name, const ch
         return fs_path_open(root, prefix, true, err);
     if (!S_ISDIR(st.st_mode))
         return sa_fail_errno(err, ENOTDIR, "open `%.*s`", SHOWN, prefix);
-    return check_private(root, fd, prefix, err) < 0 ? -1 : steal_fd(&fd);
+    return fs_path_check_private(root, fd, prefix, err) < 0 ? -1 : steal_fd(&fd);
 }
 
 int fs_path_make_dirs(const struct fs_root *root, const char *path, sa_error **err)
@@ -337,6 +388,9 @@ int fs_path_make_dirs(const struct fs_root *root, const char *path, sa_error **e
         cleanup_free char *prefix = sa_strndup(path, end), *name = sa_strndup(path + start, end - start);
         if (!*name)
             break;
+        cleanup_free char *real = real_name(root, dir, name, prefix, err);
+        if (!real)
+            return -1;
         if (mkdirat(dir, name, 0777) < 0 && errno != EEXIST)
             return sa_fail_errno(err, errno, "make directory `%.*s`", SHOWN, prefix);
         int next_dir = enter(root, dir, name, prefix, err);

@@ -28,7 +28,11 @@ struct fs_root {
     /* Canonical directories that no path may reach, whatever its rights: where the services keep their own.
      * NULL-terminated; borrowed; NULL: none. */
     const char *const *private_dirs;
-    bool no_openat2; /* tests: walk always */
+    /* Canonical directories of all roots, which are neither removed nor renamed through any of them; as
+     * above. */
+    const char *const *root_dirs;
+    uint64_t max_write; /* bytes of one write; 0: no limit */
+    bool no_openat2;    /* tests: walk always */
 };
 
 /* Copies the bytes of a message into a path. NULL: INVALID_PATH (empty, NUL inside, over FS_PATH_MAX). */
@@ -44,6 +48,14 @@ int fs_path_split(const char *path, char **ret_parent, char **ret_name, bool *re
 int fs_path_open(const struct fs_root *root, const char *path, bool follow, sa_error **err);
 /* The same for a directory that is made, with its parents, when it is missing (mode 0777 & ~umask). */
 int fs_path_make_dirs(const struct fs_root *root, const char *path, sa_error **err);
+/* May it be looked at? PERMISSION_DENIED: it belongs to the services. fs_path_open has asked. */
+int fs_path_check_private(const struct fs_root *root, int fd, const char *path, sa_error **err);
+/* May `name` in the directory be made, replaced, renamed or removed? PERMISSION_DENIED: it is, or holds, what
+ * belongs to the services, a root, or /proc. path: for the message. */
+int fs_path_check_name(const struct fs_root *root, int dir_fd, const char *name, const char *path,
+                       sa_error **err);
+/* May all that is below be read? PERMISSION_DENIED: it holds what belongs to the services. */
+int fs_path_check_tree(const struct fs_root *root, int fd, const char *path, sa_error **err);
 /* Opens again, for reading or writing (O_ flags), what an O_PATH descriptor stands for. -1 with errno. */
 int fs_reopen(int path_fd, int flags);
 /* Canonical path of what a descriptor stands for, for messages and records. free() it; NULL with errno. */

@@ -3,13 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "services/fs-svc/place.h"
+#include "services/fs-svc/roots.h"
 
 enum { SHOWN = 200 };
 
@@ -57,7 +58,7 @@ static int look(const struct fs_root *root, const char *path, struct fs_replace 
         return -1;
     cleanup_close int dir =
         r->opt.make_parents ? fs_path_make_dirs(root, parent, err) : fs_path_open(root, parent, true, err);
-    if (dir < 0)
+    if (dir < 0 || fs_path_check_name(root, dir, name, path, err) < 0)
         return -1;
     cleanup_close int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     struct stat st;
@@ -83,8 +84,8 @@ static int look(const struct fs_root *root, const char *path, struct fs_replace 
 int fs_replace_locate(const struct fs_root *root, const char *path, const struct fs_replace_options *opt,
                       const char *id, struct fs_replace *ret, sa_error **err)
 {
-    if (root->read_only)
-        return sa_fail(err, SA_PERMISSION_DENIED, "the root `%s` is read-only", root->name);
+    if (fs_root_check_change(root, err) < 0)
+        return -1;
     struct fs_replace r = {.opt = *opt, .dir_fd = -1, .fd = -1};
     cleanup_free char *at = sa_strdup(path);
     for (int links = 0;; links++) {
@@ -149,31 +150,13 @@ static int take_over(struct fs_replace *r)
     return fchmod(r->fd, old.st_mode & keep);
 }
 
-/* link and unlink where the filesystem has no RENAME_NOREPLACE. */
-static int rename_new(struct fs_replace *r)
-{
-    if (!renameat2(r->dir_fd, r->temp, r->dir_fd, r->name, RENAME_NOREPLACE))
-        return 0;
-    if (errno != EINVAL && errno != ENOSYS)
-        return -1;
-    if (linkat(r->dir_fd, r->temp, r->dir_fd, r->name, 0) < 0)
-        return -1;
-    return unlinkat(r->dir_fd, r->temp, 0);
-}
-
-static int sync_dir(struct fs_replace *r)
-{
-    cleanup_close int fd = openat(r->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 ? -1 : fsync(fd);
-}
-
 int fs_replace_finish(struct fs_replace *r, struct fs_info *ret, sa_error **err)
 {
     if (take_over(r) < 0 || (r->opt.durable && fsync(r->fd) < 0) ||
-        (r->opt.create_only ? rename_new(r) : renameat(r->dir_fd, r->temp, r->dir_fd, r->name)) < 0)
+        fs_rename(r->dir_fd, r->temp, r->dir_fd, r->name, !r->opt.create_only) < 0)
         return sa_fail_errno(err, errno, "write `%.*s/%.*s`", SHOWN, r->dir, SHOWN, r->name);
     free(steal_pointer(&r->temp));
-    if (r->opt.durable && sync_dir(r) < 0)
+    if (r->opt.durable && fs_sync_dir(r->dir_fd) < 0)
         return sa_fail_errno(err, errno, "sync directory `%.*s`", SHOWN, r->dir);
     return fs_info_of(r->fd, r->name, ret, err);
 }
@@ -197,25 +180,10 @@ void fs_replace_fini(struct fs_replace *r)
 
 /* ---- after a crash ---- */
 
-/* The recorded directory itself, or nothing: no link may have been put on the way to it meanwhile. */
-static int open_recorded(const char *dir)
-{
-    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS};
-    int fd = (int)syscall(SYS_openat2, AT_FDCWD, dir, &how, sizeof how);
-    if (fd >= 0 || (errno != ENOSYS && errno != EPERM))
-        return fd;
-    fd = open(dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    cleanup_free char *real = fd < 0 ? NULL : fs_real_path(fd);
-    if (fd < 0 || (real && !strcmp(real, dir)))
-        return fd;
-    errno = ELOOP;
-    return sa_close(fd);
-}
-
 int fs_replace_undo(const char *dir, const char *name, const char *temp, uint64_t inode,
                     enum fs_outcome *ret_outcome, struct fs_info *ret, sa_error **err)
 {
-    cleanup_close int fd = open_recorded(dir);
+    cleanup_close int fd = fs_open_recorded(dir);
     bool gone = fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP);
     if (fd < 0 && !gone)
         return sa_fail_errno(err, errno, "open directory `%.*s`", SHOWN, dir);

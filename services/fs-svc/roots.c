@@ -14,6 +14,7 @@ struct fs_roots {
     struct fs_root roots[FS_ROOTS_MAX];
     size_t n;
     char *private_dirs[PRIVATE_MAX + 1];
+    const char *dirs[FS_ROOTS_MAX + 1]; /* of the roots */
 };
 
 static int open_root(struct fs_root *root, const char *dir, sa_error **err)
@@ -42,12 +43,33 @@ static bool strip(char *s, const char *end)
     return true;
 }
 
+/* Takes the options off the end: whatever is no option belongs to the directory. */
+static int take_options(struct fs_root *root, char *dir, sa_error **err)
+{
+    for (char *at; (at = strrchr(dir, ':'));) {
+        char *end;
+        if (!strncmp(at, ":max=", 5)) {
+            errno = 0;
+            root->max_write = strtoull(at + 5, &end, 10);
+            if (errno || !root->max_write || *end || at[5] < '0' || at[5] > '9')
+                return sa_fail(err, SA_INVALID_CONFIG, "--fs-root %s: `%s` is no number of bytes from 1",
+                               root->name, at + 5);
+            *at = 0;
+        } else if (strip(dir, ":ro")) {
+            root->read_only = true;
+        } else if (!strip(dir, ":rw")) {
+            break;
+        }
+    }
+    return 0;
+}
+
 static int add(struct fs_roots *r, const char *line, size_t n, sa_error **err)
 {
     cleanup_free char *text = sa_strndup(line, n);
     char *dir = strchr(text, '=');
     if (!dir)
-        return sa_fail(err, SA_INVALID_CONFIG, "--fs-root %s: NAME=DIR[:ro] is wanted", text);
+        return sa_fail(err, SA_INVALID_CONFIG, "--fs-root %s: NAME=DIR[:ro][:max=BYTES] is wanted", text);
     *dir++ = 0;
     if (!good_name(text))
         return sa_fail(err, SA_INVALID_CONFIG, "--fs-root: `%s` is no name; 1 to %d letters, digits, . _ -",
@@ -58,10 +80,7 @@ static int add(struct fs_roots *r, const char *line, size_t n, sa_error **err)
         return sa_fail(err, SA_INVALID_CONFIG, "--fs-root: more than %d roots", FS_ROOTS_MAX);
     struct fs_root *root = &r->roots[r->n++];
     *root = (struct fs_root){.name = sa_strdup(text), .fd = -1};
-    root->read_only = strip(dir, ":ro");
-    if (!root->read_only)
-        strip(dir, ":rw");
-    return open_root(root, dir, err);
+    return take_options(root, dir, err) < 0 ? -1 : open_root(root, dir, err);
 }
 
 static int add_all(struct fs_roots *r, const char *spec, const char *home, sa_error **err)
@@ -92,8 +111,11 @@ struct fs_roots *fs_roots_new(const char *spec, const char *home, const char *co
         fs_roots_free(r);
         return NULL;
     }
-    for (size_t i = 0; i < r->n; i++)
+    for (size_t i = 0; i < r->n; i++) {
         r->roots[i].private_dirs = (const char *const *)r->private_dirs;
+        r->roots[i].root_dirs = r->dirs;
+        r->dirs[i] = r->roots[i].dir;
+    }
     return r;
 }
 
@@ -121,6 +143,19 @@ const struct fs_root *fs_roots_find(const struct fs_roots *r, const char *name, 
             *name ? "there is no root `%s`" : "this server has named roots only; the request names none%s",
             name);
     return NULL;
+}
+
+int fs_root_check_change(const struct fs_root *root, sa_error **err)
+{
+    return root->read_only ? sa_fail(err, SA_PERMISSION_DENIED, "the root `%s` is read-only", root->name) : 0;
+}
+
+int fs_root_check_size(const struct fs_root *root, uint64_t bytes, sa_error **err)
+{
+    if (!root->max_write || bytes <= root->max_write)
+        return 0;
+    return sa_fail(err, SA_FILE_TOO_LARGE, "a write to the root `%s` may have %llu bytes, this one has more",
+                   root->name, (unsigned long long)root->max_write);
 }
 
 size_t fs_roots_count(const struct fs_roots *r)

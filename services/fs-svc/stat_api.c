@@ -1,4 +1,5 @@
 /* StatFile and ListDirectory: one job on a worker thread, then the reply. */
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,32 +66,39 @@ void fs_stat_file(void *api, struct rpc_call *call, const StatFileRequest *req)
 
 struct list_job {
     struct fs_target target;
-    char *after;
-    size_t max;
+    struct fs_list list;
+    struct fs_cursor after;
     struct fs_page page;
     sa_error *err;
 };
 
-/* A token is "<checksum of the directory>.<last name>" in hexadecimal: names are bytes, tokens are text, and
- * one of another directory is refused. */
-static uint32_t checksum(const struct fs_target *t)
+/* A token is "<checksum of the request>." and the cursor in hexadecimal, of each part 8 bytes of the key, the
+ * name and a NUL: names are bytes, tokens are text, and one of another request is refused. */
+static uint32_t checksum(const struct list_job *j)
 {
     uint32_t h = 2166136261u;
-    for (const char *p = t->root->name; *p; p++)
+    for (const char *p = j->target.root->name; *p; p++)
         h = (h ^ (uint8_t)*p) * 16777619u;
     h *= 16777619u;
-    for (const char *p = t->path; *p; p++)
+    for (const char *p = j->target.path; *p; p++)
         h = (h ^ (uint8_t)*p) * 16777619u;
-    return h;
+    uint32_t form = (uint32_t)j->list.order | (uint32_t)j->list.descending << 2 |
+                    (uint32_t)j->list.hide_hidden << 3 | (uint32_t)j->list.depth << 4;
+    return (h ^ form) * 16777619u;
 }
 
-static char *make_token(const struct fs_target *t, const char *last)
+static char *make_token(const struct list_job *j)
 {
     cleanup_buf struct sa_buf b = {0};
-    sa_buf_addf(&b, "%08x.", checksum(t));
-    for (; *last; last++)
-        sa_buf_addf(&b, "%02x", (uint8_t)*last);
-    return sa_arena_strdup(rpc_arena(t->call), sa_buf_string(&b));
+    sa_buf_addf(&b, "%08x.", checksum(j));
+    for (size_t i = 0; i < j->page.last.n; i++) {
+        const struct fs_position *at = &j->page.last.at[i];
+        sa_buf_addf(&b, "%016llx", (unsigned long long)at->key);
+        for (const char *c = at->name; *c; c++)
+            sa_buf_addf(&b, "%02x", (uint8_t)*c);
+        sa_buf_addf(&b, "00");
+    }
+    return sa_arena_strdup(rpc_arena(j->target.call), sa_buf_string(&b));
 }
 
 static int hex(char c)
@@ -99,25 +107,74 @@ static int hex(char c)
     return at ? (int)(at - digits) : -1;
 }
 
-static int parse_token(const struct fs_target *t, const char *token, char **ret_after, sa_error **err)
+/* The bytes of hexadecimal text. false: it is none. */
+static bool read_bytes(const char *text, struct sa_buf *ret)
 {
-    if (!*token) {
-        *ret_after = NULL;
-        return 0;
+    for (; *text; text += 2) {
+        int high = hex(text[0]), low = high < 0 ? -1 : hex(text[1]);
+        uint8_t byte = (uint8_t)(high << 4 | low);
+        if (low < 0)
+            return false;
+        sa_buf_add(ret, &byte, 1);
     }
+    return true;
+}
+
+/* A token may be forged: what it names is below the directory. */
+static bool good_name(const char *name)
+{
+    return *name && strlen(name) <= NAME_MAX && !strchr(name, '/') && strcmp(name, ".") != 0 &&
+           strcmp(name, "..") != 0;
+}
+
+static bool read_cursor(const struct sa_buf *b, size_t depth, struct fs_cursor *ret)
+{
+    for (size_t at = 0; at < b->len;) {
+        const uint8_t *name = b->data + at + 8;
+        const uint8_t *end = b->len - at > 8 ? memchr(name, 0, b->len - at - 8) : NULL;
+        if (!end || ret->n == depth || !good_name((const char *)name))
+            return false;
+        ret->at[ret->n++] = (struct fs_position){store_u64(b->data + at), sa_strdup((const char *)name)};
+        at = (size_t)(end + 1 - b->data);
+    }
+    return ret->n > 0;
+}
+
+static int parse_token(struct list_job *j, const char *token, sa_error **err)
+{
+    enum { TOKEN_MAX = 9 + 2 * (FS_PATH_MAX + 1 + FS_DEPTH_MAX * 9) };
     char start[10];
-    snprintf(start, sizeof start, "%08x.", checksum(t));
-    size_t n = strlen(token);
-    if (strncmp(token, start, 9) || n < 11 || n % 2 == 0 || n > 9 + 2 * 255)
-        return sa_fail(err, SA_INVALID_PAGE_TOKEN, "the page token is not one of this directory");
-    cleanup_free char *name = sa_calloc(1, n);
-    for (size_t i = 9, k = 0; i < n; i += 2, k++) {
-        int high = hex(token[i]), low = hex(token[i + 1]);
-        if (high < 0 || low < 0 || !(high | low))
-            return sa_fail(err, SA_INVALID_PAGE_TOKEN, "the page token is damaged");
-        name[k] = (char)(high << 4 | low);
-    }
-    *ret_after = steal_pointer(&name);
+    cleanup_buf struct sa_buf bytes = {0};
+    if (!*token)
+        return 0;
+    snprintf(start, sizeof start, "%08x.", checksum(j));
+    if (strncmp(token, start, 9) != 0)
+        return sa_fail(err, SA_INVALID_PAGE_TOKEN, "the page token is not one of this request");
+    if (strlen(token) > TOKEN_MAX || !read_bytes(token + 9, &bytes) ||
+        !read_cursor(&bytes, j->list.depth, &j->after))
+        return sa_fail(err, SA_INVALID_PAGE_TOKEN, "the page token is damaged");
+    return 0;
+}
+
+static int read_list(const ListDirectoryRequest *req, struct fs_list *ret, sa_error **err)
+{
+    static const enum fs_order orders[] = {[LIST_ORDER_UNSPECIFIED] = FS_ORDER_NAME,
+                                           [LIST_ORDER_NAME] = FS_ORDER_NAME,
+                                           [LIST_ORDER_SIZE] = FS_ORDER_SIZE,
+                                           [LIST_ORDER_MODIFY_TIME] = FS_ORDER_TIME};
+    if (req->page_size < 0)
+        return sa_fail(err, SA_INVALID_REQUEST, "page_size is negative");
+    if ((size_t)req->order >= sizeof orders / sizeof *orders)
+        return sa_fail(err, SA_INVALID_REQUEST, "order %d is not known", (int)req->order);
+    if (req->depth < 0 || req->depth > FS_DEPTH_MAX)
+        return sa_fail(err, SA_INVALID_REQUEST, "depth is from 0 to %d", FS_DEPTH_MAX);
+    size_t asked = req->page_size ? (size_t)req->page_size : FS_PAGE_DEFAULT;
+    *ret = (struct fs_list){.order = orders[req->order],
+                            .descending = req->descending,
+                            .hide_hidden = req->hide_hidden,
+                            .names_only = req->names_only,
+                            .depth = req->depth ? (size_t)req->depth : 1,
+                            .max = asked < FS_PAGE_MAX ? asked : FS_PAGE_MAX};
     return 0;
 }
 
@@ -126,23 +183,39 @@ static void list_work(void *user)
     struct list_job *j = user;
     if (fs_identity_enter(j->target.fs->identity, &j->err) < 0)
         return;
-    fs_dir_page(j->target.root, j->target.path, j->after, j->max, &j->page, &j->err);
+    fs_dir_page(j->target.root, j->target.path, &j->list, j->after.n ? &j->after : NULL, &j->page, &j->err);
     fs_identity_leave(j->target.fs->identity);
 }
 
 static void list_reply(struct list_job *j)
 {
     struct sa_arena *a = rpc_arena(j->target.call);
+    const struct fs_page *p = &j->page;
     ListDirectoryResponse res = LIST_DIRECTORY_RESPONSE__INIT;
-    res.n_entries = j->page.n;
-    res.entries = sa_arena_alloc(a, (j->page.n + 1) * sizeof *res.entries);
-    for (size_t i = 0; i < j->page.n; i++) {
-        const struct fs_info *info = &j->page.entries[i];
-        res.entries[i] = fs_info_to_proto(a, info, fs_info_join(a, j->target.path, info->name));
+    res.n_entries = p->n;
+    res.entries = sa_arena_alloc(a, (p->n + 1) * sizeof *res.entries);
+    for (size_t i = 0; i < p->n; i++) {
+        char *path = fs_info_join(a, j->target.path, p->paths[i]);
+        res.entries[i] = j->list.names_only ? fs_info_brief(a, &p->entries[i], path)
+                                            : fs_info_to_proto(a, &p->entries[i], path);
     }
-    if (j->page.more && j->page.n)
-        res.next_page_token = make_token(&j->target, j->page.entries[j->page.n - 1].name);
+    res.n_unreadable = p->n_unreadable;
+    res.unreadable = sa_arena_alloc(a, (p->n_unreadable + 1) * sizeof *res.unreadable);
+    for (size_t i = 0; i < p->n_unreadable; i++) {
+        char *path = fs_info_join(a, j->target.path, p->unreadable[i]);
+        res.unreadable[i] = (ProtobufCBinaryData){strlen(path), (uint8_t *)path};
+    }
+    if (p->more && p->last.n)
+        res.next_page_token = make_token(j);
     list_directory_reply(j->target.call, &res);
+}
+
+static void list_free(struct list_job *j)
+{
+    fs_page_fini(&j->page);
+    fs_cursor_fini(&j->after);
+    fs_target_fini(&j->target);
+    free(j);
 }
 
 static void list_done(void *user)
@@ -152,34 +225,18 @@ static void list_done(void *user)
         rpc_fail(j->target.call, j->err);
     else if (rpc_alive(j->target.call))
         list_reply(j);
-    fs_page_fini(&j->page);
-    fs_target_fini(&j->target);
-    free(j->after);
-    free(j);
+    list_free(j);
 }
 
 void fs_list_directory(void *api, struct rpc_call *call, const ListDirectoryRequest *req)
 {
     sa_error *err = NULL;
-    struct fs_target target;
-    if (fs_target_init(&target, api, call, req->root, req->path, &err) < 0) {
-        rpc_fail(call, err);
-        return;
-    }
-    char *after = NULL;
-    if (req->page_size < 0)
-        sa_fail(&err, SA_INVALID_REQUEST, "page_size is negative");
-    else
-        parse_token(&target, req->page_token, &after, &err);
-    if (err) {
-        rpc_fail(call, err);
-        fs_target_fini(&target);
-        return;
-    }
     struct list_job *j = sa_calloc(1, sizeof *j);
-    size_t asked = req->page_size ? (size_t)req->page_size : FS_PAGE_DEFAULT;
-    j->target = target;
-    j->after = after;
-    j->max = asked < FS_PAGE_MAX ? asked : FS_PAGE_MAX;
-    sa_work(target.fs->loop, list_work, list_done, j);
+    if (fs_target_init(&j->target, api, call, req->root, req->path, &err) < 0 ||
+        read_list(req, &j->list, &err) < 0 || parse_token(j, req->page_token, &err) < 0) {
+        rpc_fail(call, err);
+        list_free(j);
+        return;
+    }
+    sa_work(j->target.fs->loop, list_work, list_done, j);
 }
