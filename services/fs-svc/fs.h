@@ -19,6 +19,7 @@ enum {
 };
 
 struct bus_publisher;
+struct change;
 struct service;
 struct writing;
 
@@ -30,6 +31,7 @@ struct fs_service {
     struct fs_records *records;
     struct bus_publisher *bus;
     struct writing *writings; /* under way; write_api.c's */
+    struct change *changes;   /* under way; change.c's */
     size_t n_calls;
 };
 
@@ -38,6 +40,15 @@ void fs_stat_file(void *api, struct rpc_call *call, const StatFileRequest *req);
 void fs_list_directory(void *api, struct rpc_call *call, const ListDirectoryRequest *req);
 void fs_read_file(void *api, struct rpc_call *call, const ReadFileRequest *req);
 void fs_write_file(void *api, struct rpc_call *call);
+
+void fs_make_directory(void *api, struct rpc_call *call, const MakeDirectoryRequest *req);
+void fs_delete_file(void *api, struct rpc_call *call, const DeleteFileRequest *req);
+void fs_move_file(void *api, struct rpc_call *call, const MoveFileRequest *req);
+void fs_copy_file(void *api, struct rpc_call *call, const CopyFileRequest *req);
+void fs_link_file(void *api, struct rpc_call *call, const MakeLinkRequest *req);
+void fs_change_file(void *api, struct rpc_call *call, const ChangeFileRequest *req);
+void fs_get_usage(void *api, struct rpc_call *call, const GetUsageRequest *req);
+void fs_list_roots(void *api, struct rpc_call *call, const ListRootsRequest *req);
 
 /* A call with its place: held from the handler to the end of the last job of the call. */
 struct fs_target {

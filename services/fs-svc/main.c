@@ -5,13 +5,21 @@
  *     stat_api.c    StatFile, ListDirectory      one job on a worker thread, then the reply
  *     read_api.c    ReadFile                     a chunk at a time, as the reader takes them
  *     write_api.c   WriteFile                    the state machine of a write
- *     records.c     what a crash must not lose, in LMDB (fs_store.proto); recovery at the start
+ *     usage_api.c   GetUsage, ListRoots
+ *     change.c      the state machine of a change; change_kinds.c has what each of them does:
+ *                   MakeDirectory, DeleteFile, MoveFile, CopyFile, MakeLink, ChangeFile
+ *     records.c     what a crash must not lose, in LMDB (fs_store.proto); recovery at the start;
+ *                   change_records.c the same for changes
  *
  * and what runs on worker threads, blocking, without the lock:
  *     path.c        resolving a path beneath a root
  *     identity.c    with the agent user's rights
  *     info.c dir.c  telling about files
- *     replace.c     replacing one atomically */
+ *     replace.c     replacing one atomically
+ *     place.c       a name in a directory, for what makes, renames and removes names
+ *     tree.c        walking a tree in slices: remove.c, copy.c, usage.c
+ *     transfer.c    moving and copying to another name
+ *     make.c        directories, links, attributes */
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +39,14 @@ static const struct file_service_handlers handlers = {
     .list_directory = fs_list_directory,
     .read_file = fs_read_file,
     .write_file = fs_write_file,
+    .make_directory = fs_make_directory,
+    .delete_file = fs_delete_file,
+    .move_file = fs_move_file,
+    .copy_file = fs_copy_file,
+    .make_link = fs_link_file,
+    .change_file = fs_change_file,
+    .get_usage = fs_get_usage,
+    .list_roots = fs_list_roots,
 };
 
 static void free_parts(struct fs_service *fs)

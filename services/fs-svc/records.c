@@ -5,11 +5,12 @@
 
 #include "adapters/os/log.h"
 #include "adapters/os/mem.h"
+#include "services/fs-svc/change_records.h"
 #include "services/fs-svc/info.h"
 #include "services/fs-svc/replace.h"
 #include "services/fs-svc/roots.h"
 
-enum { WRITES, REQUESTS, HEADS, N_TABLES };
+enum { WRITES, REQUESTS, HEADS, CHANGES = FS_TABLE_CHANGES, CHANGE_REQUESTS, N_TABLES };
 
 /* Keys: WRITES the write's id; REQUESTS principal NUL request_id NUL; HEADS the root's name NUL.
  */
@@ -17,6 +18,8 @@ static const struct store_table tables[N_TABLES] = {
     [WRITES] = {"writes", 1, &write_record__descriptor},
     [REQUESTS] = {"requests", 1, &write_record__descriptor},
     [HEADS] = {"heads", 1, &root_head__descriptor},
+    [CHANGES] = {"t_changes", 1, &change_record__descriptor},
+    [CHANGE_REQUESTS] = {"t_requests", 1, &change_record__descriptor},
 };
 
 struct head {
@@ -100,22 +103,33 @@ int fs_records_drop(struct fs_records *r, struct sa_id id, store_done_fn *done, 
     return store_commit(r->store, set, done, user, err);
 }
 
+struct store *fs_records_store(struct fs_records *r)
+{
+    return r->store;
+}
+
+uint64_t fs_records_count(struct fs_records *r, struct store_set *set, const char *root)
+{
+    struct store_key k = root_key(root);
+    RootHead row = ROOT_HEAD__INIT;
+    row.seq = ++head_of(r, root)->seq;
+    store_put(set, HEADS, &k, &row.base);
+    return row.seq;
+}
+
 int fs_records_finish(struct fs_records *r, struct sa_id id, WriteRecord *w, uint64_t *ret_seq,
                       store_done_fn *done, void *user, sa_error **err)
 {
-    struct store_key k = store_key_of(id.bytes, sizeof id.bytes), head_key = root_key(w->root);
+    struct store_key k = store_key_of(id.bytes, sizeof id.bytes);
     struct store_set *set = store_set_new();
-    struct head *head = head_of(r, w->root);
-    RootHead row = ROOT_HEAD__INIT;
-    row.seq = ++head->seq;
+    uint64_t seq = fs_records_count(r, set, w->root);
     w->time_us = sa_wall_us();
     store_delete(set, WRITES, &k);
-    store_put(set, HEADS, &head_key, &row.base);
     if (*w->request_id) {
         struct store_key request = request_key(w->principal, w->request_id);
         store_put(set, REQUESTS, &request, &w->base);
     }
-    *ret_seq = row.seq;
+    *ret_seq = seq;
     int result = store_commit(r->store, set, done, user, err);
     if (result < 0)
         fs_records_reload(r);
@@ -226,6 +240,7 @@ static void sweep(void *user)
         store_page_fini(&page);
     }
     store_commit(r->store, set, NULL, NULL, NULL);
+    fs_changes_sweep(r, until);
 }
 
 struct fs_records *fs_records_open(struct sa_loop *loop, const char *dir, enum store_durability durability,
@@ -238,7 +253,7 @@ struct fs_records *fs_records_open(struct sa_loop *loop, const char *dir, enum s
     struct store_options opt = {
         .dir = path, .tables = tables, .n_tables = N_TABLES, .durability = durability};
     r->store = store_open(loop, &opt, err);
-    if (!r->store || recover(r, identity, err) < 0) {
+    if (!r->store || recover(r, identity, err) < 0 || fs_changes_recover(r, identity, err) < 0) {
         /* The writer thread may want the lock before it ends. */
         sa_loop_unlock(loop);
         fs_records_free(r);

@@ -230,6 +230,7 @@ static void publish(struct writing *w, FileInfo *file)
     FileChanged m = FILE_CHANGED__INIT;
     m.root = w->record.root;
     m.file = file;
+    m.kind = FILE_CHANGE_KIND_MODIFIED;
     size_t n = file_changed__get_packed_size(&m);
     cleanup_free uint8_t *packed = sa_malloc(n);
     file_changed__pack(&m, packed);
