@@ -160,6 +160,8 @@ static int directory_act(struct change *c, const struct fs_slice *slice, sa_erro
 {
     (void)slice;
     const MakeDirectoryRequest *req = (const MakeDirectoryRequest *)c->request;
+    if (req->mode & ~07777u)
+        return sa_fail(err, SA_INVALID_REQUEST, "mode %o has bits that are no permissions", req->mode);
     if (fs_make_dir(c->target.root, c->target.path, (mode_t)req->mode, req->parents, &c->result.created,
                     &c->result.info, err) < 0)
         return -1;

@@ -237,7 +237,7 @@ static int leave_dir(void *user, int dir_fd, const char *name, sa_error **err)
     (void)dir_fd;
     struct fs_copy *c = user;
     struct fs_copy_level *l = &c->levels[--c->n_levels];
-    cleanup_close int up = c->n_levels ? openat(c->dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC)
+    cleanup_close int up = c->n_levels ? openat(c->dir, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
                                        : fcntl(c->to_dir, F_DUPFD_CLOEXEC, 3);
     struct stat st;
     if (up < 0 || fstat(up, &st) < 0 || take_over(c, c->dir, &l->source) < 0)

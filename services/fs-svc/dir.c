@@ -42,6 +42,7 @@ struct walk {
     struct level levels[FS_DEPTH_MAX];
     size_t n;
     struct fs_page page;
+    size_t prefix; /* bytes that every path is longer than in the page */
 };
 
 void fs_cursor_fini(struct fs_cursor *c)
@@ -251,6 +252,8 @@ static bool tell(struct walk *w, const struct level *l, const struct entry *e, s
         return false;
     }
     p->paths[p->n] = join(l->path, e->at.name);
+    p->bytes += w->prefix + strlen(p->paths[p->n]) + strlen(info.name) +
+                (info.link_target ? strlen(info.link_target) : 0);
     p->entries[p->n++] = info;
     return true;
 }
@@ -297,13 +300,14 @@ int fs_dir_page(const struct fs_root *root, const char *path, const struct fs_li
     struct walk *w = sa_calloc(1, sizeof *w);
     w->root = root;
     w->list = list;
+    w->prefix = strlen(path);
     w->page.entries = sa_calloc(list->max, sizeof *w->page.entries);
     w->page.paths = sa_calloc(list->max, sizeof *w->page.paths);
     w->levels[w->n++] = (struct level){.fd = steal_fd(&fd), .path = sa_strdup("")};
     if (after)
         resume(w, after);
     int r = 0;
-    while (r == 0 && w->n && w->page.n < list->max)
+    while (r == 0 && w->n && w->page.n < list->max && w->page.bytes < FS_PAGE_BYTES)
         r = step(w, err);
     if (r == 0)
         finish(w);

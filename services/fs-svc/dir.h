@@ -11,7 +11,13 @@
 #include "services/fs-svc/info.h"
 #include "services/fs-svc/path.h"
 
-enum { FS_PAGE_DEFAULT = 1000, FS_PAGE_MAX = 10000, FS_DEPTH_MAX = 64 };
+enum {
+    FS_PAGE_DEFAULT = 1000,
+    FS_PAGE_MAX = 10000, /* with names_only; whole entries have more fields than a message may hold */
+    FS_PAGE_WHOLE_MAX = 4000,
+    FS_PAGE_BYTES = 1 << 20, /* of paths and links in a page; it ends after the entry that passes it */
+    FS_DEPTH_MAX = 64,
+};
 
 enum fs_order { FS_ORDER_NAME, FS_ORDER_SIZE, FS_ORDER_TIME };
 
@@ -20,7 +26,7 @@ struct fs_list {
     bool descending, hide_hidden;
     bool names_only; /* of the entries' st only the kind is told */
     size_t depth;    /* 1 to FS_DEPTH_MAX; 1: its own entries */
-    size_t max;      /* 1 to FS_PAGE_MAX entries */
+    size_t max;      /* 1 to FS_PAGE_MAX or FS_PAGE_WHOLE_MAX entries */
 };
 
 /* Where an entry stands: it and the directories that it is in, outermost first. n 0: before all. */
@@ -36,7 +42,7 @@ void fs_cursor_fini(struct fs_cursor *c);
 struct fs_page {
     struct fs_info *entries;
     char **paths; /* of each, below the directory */
-    size_t n;
+    size_t n, bytes;
     bool more;
     struct fs_cursor last; /* of the last entry */
     char **unreadable;     /* directories below that could not be read */

@@ -11,13 +11,16 @@
 #include "tests/harness/harness.h"
 
 #define FS_SVC "services/fs-svc/fs-svc"
+#define FS_SVC_FAULTS "services/fs-svc/fs-svc-faults"
 
 struct service_fixture {
     struct program program;
     struct caller caller;
     const char *dir; /* data/ and home/ and ws/ are in it */
     char *data, *home, *ws;
-    const char *extra[8];
+    const char *extra[16];
+    bool faulty;       /* the program that obeys SA_FAULT */
+    const char *fault; /* dies the first time it comes there; NULL: nowhere */
 };
 
 /* What a call may take. */
@@ -25,10 +28,11 @@ static const struct rpc_call_options patient = {.deadline_ms = PATIENCE_MS, .wai
 
 static inline void service_up(struct service_fixture *f)
 {
-    const char *argv[16] = {FS_SVC, "--data-dir", f->data, "--no-token"};
+    const char *argv[24] = {f->faulty ? FS_SVC_FAULTS : FS_SVC, "--data-dir", f->data, "--no-token"};
     for (int i = 0; f->extra[i]; i++)
         argv[4 + i] = f->extra[i];
-    struct program_options opt = {.home = f->home};
+    cleanup_free char *fault = sa_format("SA_FAULT=%s:1", f->fault ? f->fault : "");
+    struct program_options opt = {.home = f->home, .env = f->fault ? WORDS(fault) : NULL};
     f->program = program_start(argv, &opt);
     cleanup_free char *target = sa_format("unix:%s/run/fs.sock", f->data);
     f->caller = caller_open(target, NULL, NULL);

@@ -169,12 +169,13 @@ static int read_list(const ListDirectoryRequest *req, struct fs_list *ret, sa_er
     if (req->depth < 0 || req->depth > FS_DEPTH_MAX)
         return sa_fail(err, SA_INVALID_REQUEST, "depth is from 0 to %d", FS_DEPTH_MAX);
     size_t asked = req->page_size ? (size_t)req->page_size : FS_PAGE_DEFAULT;
+    size_t max = req->names_only ? FS_PAGE_MAX : FS_PAGE_WHOLE_MAX;
     *ret = (struct fs_list){.order = orders[req->order],
                             .descending = req->descending,
                             .hide_hidden = req->hide_hidden,
                             .names_only = req->names_only,
                             .depth = req->depth ? (size_t)req->depth : 1,
-                            .max = asked < FS_PAGE_MAX ? asked : FS_PAGE_MAX};
+                            .max = asked < max ? asked : max};
     return 0;
 }
 
