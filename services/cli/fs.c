@@ -16,6 +16,15 @@ static const struct {
 } verbs[] = {
     {"ls", fs_ls, "list directories"},
     {"stat", fs_stat, "show all about files"},
+    {"mkdir", fs_mkdir, "make directories"},
+    {"rm", fs_rm, "delete files, or trees with -r"},
+    {"mv", fs_mv, "move files and directories"},
+    {"cp", fs_cp, "copy files, or trees with -r"},
+    {"ln", fs_ln, "make a symbolic link"},
+    {"chmod", fs_chmod, "change permissions"},
+    {"touch", fs_touch, "set the time of files to now, or make empty ones"},
+    {"du", fs_du, "how much trees take"},
+    {"roots", fs_roots, "list the roots of the server"},
 };
 
 static const struct service_option common[] = {
@@ -79,6 +88,28 @@ int fs_verb(const struct fs_verb *v, int argc, char **argv)
     client_close(&c);
     options_free(o);
     return r;
+}
+
+const struct rpc_call_options fs_patient = {.deadline_ms = 86400000};
+
+int fs_each(struct client *c, const struct options *o, int first,
+            int (*act)(struct client *c, const struct options *o, const char *path, sa_error **err))
+{
+    int r = 0;
+    for (int i = first; i < options_count(o); i++) {
+        sa_error *failed = NULL;
+        if (act(c, o, options_arguments(o)[i], &failed) < 0)
+            r = fs_failed(c, failed);
+    }
+    return r;
+}
+
+bool fs_show_json(const struct options *o, const ProtobufCMessage *m)
+{
+    if (!options_flag(o, "json"))
+        return false;
+    show_json(stdout, m);
+    return true;
 }
 
 char *fs_root(const struct options *o)

@@ -10,6 +10,15 @@
 
 int fs_ls(int argc, char **argv);
 int fs_stat(int argc, char **argv);
+int fs_mkdir(int argc, char **argv);
+int fs_rm(int argc, char **argv);
+int fs_mv(int argc, char **argv);
+int fs_cp(int argc, char **argv);
+int fs_ln(int argc, char **argv);
+int fs_chmod(int argc, char **argv);
+int fs_touch(int argc, char **argv);
+int fs_du(int argc, char **argv);
+int fs_roots(int argc, char **argv);
 
 /* A verb: its words are parsed with `own` (NULL: none), --root and the client's options; it wants from
  * `least` to `most` plain arguments (most < 0: any number). With the connection open, `act` does it and
@@ -27,11 +36,19 @@ int fs_verb(const struct fs_verb *v, int argc, char **argv);
 char *fs_root(const struct options *o);
 /* A plain argument as bytes of a message; borrowed. */
 ProtobufCBinaryData fs_path(const char *argument);
+/* Does it with every plain argument from the one with this index on; what fails with one is told and does not
+ * hinder the others. The exit code. */
+int fs_each(struct client *c, const struct options *o, int first,
+            int (*act)(struct client *c, const struct options *o, const char *path, sa_error **err));
+/* For calls that take as long as a tree is large. */
+extern const struct rpc_call_options fs_patient;
 /* The error of one of several paths: printed; 1. Takes err. */
 int fs_failed(const struct client *c, sa_error *err);
 
 /* A name from a file system: without control characters. */
 void fs_show_name(FILE *out, ProtobufCBinaryData name);
+/* Prints an answer as JSON if so wanted; false: it is not. */
+bool fs_show_json(const struct options *o, const ProtobufCMessage *m);
 /* "drwxr-xr-x" of a file. */
 enum { FS_MODE_TEXT = 11 };
 void fs_mode_text(const FileInfo *f, char ret[static FS_MODE_TEXT]);

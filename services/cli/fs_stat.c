@@ -23,9 +23,15 @@ static void print(const FileInfo *f)
         fs_show_name(stdout, f->link_target);
     }
     printf("\n%-10s %s\n", "kind", show_enum(&file_kind__descriptor, (int)f->kind, "FILE_KIND_"));
-    printf("%-10s %" PRIu64 "\n", "size", f->size);
+    printf("%-10s %" PRIu64 " (%" PRIu64 " on the disk)\n", "size", f->size, f->allocated_bytes);
     printf("%-10s %04o (%s)\n", "mode", f->mode, mode);
     printf("%-10s %s\n", "modified", when);
+    fs_time_text(f->change_time, when);
+    printf("%-10s %s\n", "changed", when);
+    fs_time_text(f->birth_time, when);
+    printf("%-10s %s\n", "born", when);
+    printf("%-10s %u, group %u\n", "owner", f->uid, f->gid);
+    printf("%-10s %" PRIu64 ", %" PRIu64 " names\n", "inode", f->inode, f->links);
     printf("%-10s %s\n", "etag", f->etag);
 }
 
@@ -38,9 +44,7 @@ static int stat_one(struct client *c, const struct options *o, const char *path,
     StatFileResponse *res = stat_file_wait(c->channel, &req, NULL, err);
     if (!res)
         return -1;
-    if (options_flag(o, "json"))
-        show_json(stdout, &res->file->base);
-    else
+    if (!fs_show_json(o, &res->file->base))
         print(res->file);
     rpc_message_free(res);
     return 0;
@@ -49,15 +53,7 @@ static int stat_one(struct client *c, const struct options *o, const char *path,
 static int act(struct client *c, const struct options *o, sa_error **err)
 {
     (void)err;
-    int r = 0;
-    for (int i = 0; i < options_count(o); i++) {
-        sa_error *failed = NULL;
-        if (i && !options_flag(o, "json"))
-            putchar('\n');
-        if (stat_one(c, o, options_arguments(o)[i], &failed) < 0)
-            r = fs_failed(c, failed);
-    }
-    return r;
+    return fs_each(c, o, 0, stat_one);
 }
 
 int fs_stat(int argc, char **argv)
