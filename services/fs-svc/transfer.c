@@ -189,7 +189,7 @@ int fs_transfer_info(const struct fs_transfer *t, struct fs_info *ret, sa_error 
 
 int fs_transfer_undo(struct fs_transfer *t, const struct fs_slice *slice, sa_error **err)
 {
-    if (!t->copying || t->placed)
+    if (!t->copying || t->placed || !t->to.dir)
         return 0;
     fs_copy_fini(&t->copy);
     t->remove.dir_fd = t->to.dir_fd;

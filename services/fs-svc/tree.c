@@ -138,7 +138,7 @@ static int read_some(struct fs_tree *t, const struct fs_slice *slice, sa_error *
             return r;
         free(steal_pointer(&t->again));
     }
-    while (!fs_slice_over(slice)) {
+    do {
         errno = 0;
         struct dirent *e = readdir(t->stream);
         if (!e && errno)
@@ -152,7 +152,7 @@ static int read_some(struct fs_tree *t, const struct fs_slice *slice, sa_error *
         int r = is_dir(t->fd, e) ? note_dir(t, e->d_name, err) : visit(t, e->d_name, slice, err);
         if (r)
             return r;
-    }
+    } while (!fs_slice_over(slice));
     return 1;
 }
 
