@@ -85,10 +85,11 @@ static void recorded_fini(struct recorded *p)
 
 static int look_at(ProtobufCBinaryData dir, const char *name, size_t n, struct recorded *ret, sa_error **err)
 {
-    cleanup_free char *path = sa_strndup((const char *)dir.data, dir.len);
-    *ret = (struct recorded){.dir_fd = -1, .name = sa_strndup(name, n)};
-    if (!*path || !n)
+    *ret = (struct recorded){.dir_fd = -1};
+    if (!dir.len || !n)
         return 0;
+    cleanup_free char *path = sa_strndup((const char *)dir.data, dir.len);
+    ret->name = sa_strndup(name, n);
     ret->dir_fd = fs_open_recorded(path);
     if (ret->dir_fd < 0 && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
         return sa_fail_errno(err, errno, "open directory `%.200s`", path);

@@ -112,9 +112,9 @@ static bool read_bytes(const char *text, struct sa_buf *ret)
 {
     for (; *text; text += 2) {
         int high = hex(text[0]), low = high < 0 ? -1 : hex(text[1]);
-        uint8_t byte = (uint8_t)(high << 4 | low);
         if (low < 0)
             return false;
+        uint8_t byte = (uint8_t)(high << 4 | low);
         sa_buf_add(ret, &byte, 1);
     }
     return true;
