@@ -45,13 +45,6 @@ struct walk {
     size_t prefix; /* bytes that every path is longer than in the page */
 };
 
-void fs_cursor_fini(struct fs_cursor *c)
-{
-    for (size_t i = 0; i < c->n; i++)
-        free(c->at[i].name);
-    *c = (struct fs_cursor){0};
-}
-
 /* ---- the heap ---- */
 
 static int compare(const struct fs_list *l, const struct fs_position *a, const struct fs_position *b)

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "adapters/os/error.h"
+#include "services/fs-svc/cursor.h"
 #include "services/fs-svc/info.h"
 #include "services/fs-svc/path.h"
 
@@ -16,7 +17,6 @@ enum {
     FS_PAGE_MAX = 10000, /* with names_only; whole entries have more fields than a message may hold */
     FS_PAGE_WHOLE_MAX = 4000,
     FS_PAGE_BYTES = 1 << 20, /* of paths and links in a page; it ends after the entry that passes it */
-    FS_DEPTH_MAX = 64,
 };
 
 enum fs_order { FS_ORDER_NAME, FS_ORDER_SIZE, FS_ORDER_TIME };
@@ -28,16 +28,6 @@ struct fs_list {
     size_t depth;    /* 1 to FS_DEPTH_MAX; 1: its own entries */
     size_t max;      /* 1 to FS_PAGE_MAX or FS_PAGE_WHOLE_MAX entries */
 };
-
-/* Where an entry stands: it and the directories that it is in, outermost first. n 0: before all. */
-struct fs_cursor {
-    size_t n;
-    struct fs_position {
-        uint64_t key; /* what it is sorted by before its name; 0 by name */
-        char *name;
-    } at[FS_DEPTH_MAX];
-};
-void fs_cursor_fini(struct fs_cursor *c);
 
 struct fs_page {
     struct fs_info *entries;

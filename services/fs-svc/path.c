@@ -262,7 +262,7 @@ int fs_reopen(int path_fd, int flags)
     return open(link, flags | O_CLOEXEC);
 }
 
-static bool below(const char *path, const char *dir)
+bool fs_path_below(const char *path, const char *dir)
 {
     size_t n = strlen(dir);
     return !strncmp(path, dir, n) && (path[n] == 0 || path[n] == '/' || (n && dir[n - 1] == '/'));
@@ -286,16 +286,16 @@ int fs_path_check_private(const struct fs_root *root, int fd, const char *path, 
     /* What has no path in our view of the filesystem cannot be judged. */
     bool refused = real[0] != '/' || own_process(real);
     for (const char *const *d = root->private_dirs; d && *d && !refused; d++)
-        refused = below(real, *d);
+        refused = fs_path_below(real, *d);
     return refused ? sa_fail(err, SA_PERMISSION_DENIED, "`%.*s` belongs to the services", SHOWN, path) : 0;
 }
 
 /* /proc shows our own memory, so nothing is done to all of it. */
 static bool holds_private(const struct fs_root *root, const char *real)
 {
-    bool holds = below("/proc", real);
+    bool holds = fs_path_below("/proc", real);
     for (const char *const *d = root->private_dirs; d && *d && !holds; d++)
-        holds = below(*d, real);
+        holds = fs_path_below(*d, real);
     return holds;
 }
 
@@ -320,7 +320,7 @@ static char *real_name(const struct fs_root *root, int dir_fd, const char *name,
     }
     cleanup_free char *real = sa_format("%s/%s", dir[1] ? dir : "", name);
     for (const char *const *d = root->private_dirs; d && *d; d++)
-        if (below(real, *d)) {
+        if (fs_path_below(real, *d)) {
             sa_fail(err, SA_PERMISSION_DENIED, "`%.*s` belongs to the services", SHOWN, path);
             return NULL;
         }
@@ -336,7 +336,7 @@ int fs_path_check_name(const struct fs_root *root, int dir_fd, const char *name,
     if (holds_private(root, real))
         return sa_fail(err, SA_PERMISSION_DENIED, "`%.*s` holds what belongs to the services", SHOWN, path);
     for (const char *const *d = root->root_dirs; d && *d; d++)
-        if (below(*d, real))
+        if (fs_path_below(*d, real))
             return sa_fail(err, SA_PERMISSION_DENIED, "`%.*s` is a root or holds one", SHOWN, path);
     return 0;
 }

@@ -48,6 +48,8 @@ int fs_path_split(const char *path, char **ret_parent, char **ret_name, bool *re
 int fs_path_open(const struct fs_root *root, const char *path, bool follow, sa_error **err);
 /* The same for a directory that is made, with its parents, when it is missing (mode 0777 & ~umask). */
 int fs_path_make_dirs(const struct fs_root *root, const char *path, sa_error **err);
+/* Is the one canonical path the other, or below it? */
+bool fs_path_below(const char *path, const char *dir);
 /* May it be looked at? PERMISSION_DENIED: it belongs to the services. fs_path_open has asked. */
 int fs_path_check_private(const struct fs_root *root, int fd, const char *path, sa_error **err);
 /* May `name` in the directory be made, replaced, renamed or removed? PERMISSION_DENIED: it is, or holds, what

@@ -65,21 +65,32 @@ bool fs_place_same(const struct fs_place *a, const struct fs_place *b)
            x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-/* By inodes, upwards: mounts of the same directory elsewhere are found too. */
-int fs_place_within(const struct fs_place *p, const struct stat *dir, sa_error **err)
+static int within_by_text(const struct fs_place *p, int dir, sa_error **err)
+{
+    cleanup_free char *real = fs_real_path(dir);
+    return real ? fs_path_below(p->dir, real)
+                : sa_fail_errno(err, errno, "look above `%.*s`", SHOWN, p->path);
+}
+
+/* By inodes, upwards: mounts of the same directory elsewhere are found too. Above a root there may be
+ * directories that we have no right to; from there on the text tells. */
+int fs_place_within(const struct fs_place *p, int dir, sa_error **err)
 {
     cleanup_close int fd = openat(p->dir_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    struct stat st, last = {0};
+    struct stat wanted, st, last = {0};
+    if (fstat(dir, &wanted) < 0)
+        return sa_fail_errno(err, errno, "look above `%.*s`", SHOWN, p->path);
     for (int first = 1;; first = 0) {
+        if (fd < 0 && errno == EACCES)
+            return within_by_text(p, dir, err);
         if (fd < 0 || fstat(fd, &st) < 0)
             return sa_fail_errno(err, errno, "look above `%.*s`", SHOWN, p->path);
-        if (st.st_dev == dir->st_dev && st.st_ino == dir->st_ino)
+        if (st.st_dev == wanted.st_dev && st.st_ino == wanted.st_ino)
             return 1;
         if (!first && st.st_dev == last.st_dev && st.st_ino == last.st_ino)
             return 0;
         last = st;
-        int up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        int failed = errno;
+        int up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC), failed = errno;
         sa_close(fd);
         fd = up;
         errno = failed;

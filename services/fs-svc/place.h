@@ -28,8 +28,8 @@ void fs_place_fini(struct fs_place *p);
 int fs_place_stat(const struct fs_place *p, struct stat *ret, sa_error **err);
 /* Both are one name in one directory, whatever way leads there. */
 bool fs_place_same(const struct fs_place *a, const struct fs_place *b);
-/* Is the directory in the one with this status, or is it that one? 1, 0, or -1. */
-int fs_place_within(const struct fs_place *p, const struct stat *dir, sa_error **err);
+/* Is the name's directory in this one (an open descriptor), or is it that one? 1, 0, or -1. */
+int fs_place_within(const struct fs_place *p, int dir, sa_error **err);
 
 /* renameat that replaces as rename(2) does, or nothing at all (EEXIST). -1 with errno. */
 int fs_rename(int from_dir, const char *from, int to_dir, const char *to, bool replace);

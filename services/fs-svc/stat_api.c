@@ -1,5 +1,4 @@
 /* StatFile and ListDirectory: one job on a worker thread, then the reply. */
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,8 +71,7 @@ struct list_job {
     sa_error *err;
 };
 
-/* A token is "<checksum of the request>." and the cursor in hexadecimal, of each part 8 bytes of the key, the
- * name and a NUL: names are bytes, tokens are text, and one of another request is refused. */
+/* A token is "<checksum of the request>." and the cursor: one of another request is refused. */
 static uint32_t checksum(const struct list_job *j)
 {
     uint32_t h = 2166136261u;
@@ -91,67 +89,19 @@ static char *make_token(const struct list_job *j)
 {
     cleanup_buf struct sa_buf b = {0};
     sa_buf_addf(&b, "%08x.", checksum(j));
-    for (size_t i = 0; i < j->page.last.n; i++) {
-        const struct fs_position *at = &j->page.last.at[i];
-        sa_buf_addf(&b, "%016llx", (unsigned long long)at->key);
-        for (const char *c = at->name; *c; c++)
-            sa_buf_addf(&b, "%02x", (uint8_t)*c);
-        sa_buf_addf(&b, "00");
-    }
+    fs_cursor_print(&j->page.last, &b);
     return sa_arena_strdup(rpc_arena(j->target.call), sa_buf_string(&b));
-}
-
-static int hex(char c)
-{
-    const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c) : NULL;
-    return at ? (int)(at - digits) : -1;
-}
-
-/* The bytes of hexadecimal text. false: it is none. */
-static bool read_bytes(const char *text, struct sa_buf *ret)
-{
-    for (; *text; text += 2) {
-        int high = hex(text[0]), low = high < 0 ? -1 : hex(text[1]);
-        if (low < 0)
-            return false;
-        uint8_t byte = (uint8_t)(high << 4 | low);
-        sa_buf_add(ret, &byte, 1);
-    }
-    return true;
-}
-
-/* A token may be forged: what it names is below the directory. */
-static bool good_name(const char *name)
-{
-    return *name && strlen(name) <= NAME_MAX && !strchr(name, '/') && strcmp(name, ".") != 0 &&
-           strcmp(name, "..") != 0;
-}
-
-static bool read_cursor(const struct sa_buf *b, size_t depth, struct fs_cursor *ret)
-{
-    for (size_t at = 0; at < b->len;) {
-        const uint8_t *name = b->data + at + 8;
-        const uint8_t *end = b->len - at > 8 ? memchr(name, 0, b->len - at - 8) : NULL;
-        if (!end || ret->n == depth || !good_name((const char *)name))
-            return false;
-        ret->at[ret->n++] = (struct fs_position){store_u64(b->data + at), sa_strdup((const char *)name)};
-        at = (size_t)(end + 1 - b->data);
-    }
-    return ret->n > 0;
 }
 
 static int parse_token(struct list_job *j, const char *token, sa_error **err)
 {
-    enum { TOKEN_MAX = 9 + 2 * (FS_PATH_MAX + 1 + FS_DEPTH_MAX * 9) };
     char start[10];
-    cleanup_buf struct sa_buf bytes = {0};
     if (!*token)
         return 0;
     snprintf(start, sizeof start, "%08x.", checksum(j));
     if (strncmp(token, start, 9) != 0)
         return sa_fail(err, SA_INVALID_PAGE_TOKEN, "the page token is not one of this request");
-    if (strlen(token) > TOKEN_MAX || !read_bytes(token + 9, &bytes) ||
-        !read_cursor(&bytes, j->list.depth, &j->after))
+    if (!fs_cursor_parse(token + 9, j->list.depth, &j->after))
         return sa_fail(err, SA_INVALID_PAGE_TOKEN, "the page token is damaged");
     return 0;
 }

@@ -93,7 +93,7 @@ static int find(struct fs_transfer *t, const struct fs_root *from_root, const ch
     t->same = t->opt.move && fs_place_same(&t->from, &t->to);
     if (t->same)
         return 0;
-    int within = S_ISDIR(t->st.st_mode) ? fs_place_within(&t->to, &t->st, err) : 0;
+    int within = S_ISDIR(t->st.st_mode) ? fs_place_within(&t->to, t->source, err) : 0;
     if (within > 0)
         return fail_rename(t, EINVAL, err);
     return within < 0 ? -1 : check_target(t, err);

@@ -76,6 +76,33 @@ static void an_agent_user_changes_what_it_could_change_itself(void **state)
     service_free(&f);
 }
 
+/* Moving a directory looks at what is above its new place; a root may be in a directory that its user cannot
+ * enter. */
+static void a_root_may_be_in_a_closed_directory(void **state)
+{
+    (void)state;
+    struct passwd *pw = getpwnam("nobody");
+    if (geteuid() != 0 || !pw) {
+        print_message("skipped: needs root\n");
+        skip();
+    }
+    struct service_fixture f = service_new(WORDS("--agent-user", "nobody"));
+    cleanup_free char *closed = sa_format("%s/closed", f.dir), *dir = sa_format("%s/ws", closed);
+    cleanup_free char *ws = sa_format("ws=%s", dir), *inner = sa_format("%s/d", dir);
+    f.extra[2] = "--fs-root";
+    f.extra[3] = ws;
+    test_mkdir(closed, "ws/d");
+    assert_int_equal(chown(dir, pw->pw_uid, pw->pw_gid) | chown(inner, pw->pw_uid, pw->pw_gid), 0);
+    assert_int_equal(chmod(closed, 0700), 0);
+    service_up(&f);
+    assert_string_equal(copy_path(&f, ORDER("ws", "d", .to_path = "d/in", .recursive = true)),
+                        "INVALID_PATH");
+    assert_string_equal(copy_path(&f, ORDER("ws", "d", .to_path = "e", .recursive = true)), "");
+    assert_string_equal(move_path(&f, ORDER("ws", "e", .to_path = "d/e")), "");
+    assert_true(there(inner, "e"));
+    service_free(&f);
+}
+
 static void a_full_disk_leaves_no_half_copy(void **state)
 {
     (void)state;
@@ -138,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_agent_user_changes_what_it_could_change_itself),
+        cmocka_unit_test(a_root_may_be_in_a_closed_directory),
         cmocka_unit_test(a_full_disk_leaves_no_half_copy),
         cmocka_unit_test(a_mount_is_not_deleted),
     };

@@ -671,15 +671,16 @@ static void forged_page_tokens_are_refused(void **state)
     assert_non_null(res);
     cleanup_free char *good = sa_strdup(res->next_page_token);
     rpc_message_free(res);
-    const char *parts[] = {"",
-                           "0",
-                           "zz",
-                           "00000000000000002e2e00",
-                           "00000000000000002e00",
-                           "0000000000000000612f6200",
-                           "000000000000000000",
-                           "00000000000000006100000000000000000061000000000000000000"
-                           "6100000000000000000061000000000000000000610000"};
+    /* Nothing, no hexadecimal, "..", ".", "a/b", no name, and more parts than the depth. */
+    const char *parts[] = {
+        "",
+        "0",
+        "zz",
+        "00000000000000002e2e00",
+        "00000000000000002e00",
+        "0000000000000000612f6200",
+        "000000000000000000",
+        "0000000000000000610000000000000000006100000000000000000061000000000000000000610000"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         cleanup_free char *token = sa_format("%.9s%s", good, parts[i]);
         cleanup_error sa_error *err = NULL;
