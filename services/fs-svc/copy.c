@@ -32,6 +32,8 @@ void fs_copy_fini(struct fs_copy *c)
     sa_close(c->file.from);
     sa_close(c->file.to);
     free(c->levels);
+    free(c->chunk);
+    c->chunk = NULL;
     c->tree = NULL;
     c->levels = NULL;
     fs_copy_init(c);
@@ -90,9 +92,10 @@ static bool find_data(struct fs_copy_file *f)
 }
 
 /* Bytes copied; 0: the file ends here. -1 with errno. */
-static ssize_t copy_plain(struct fs_copy_file *f, uint64_t most)
+static ssize_t copy_plain(struct fs_copy *c, uint64_t most)
 {
-    cleanup_free uint8_t *chunk = sa_malloc(CHUNK);
+    struct fs_copy_file *f = &c->file;
+    uint8_t *chunk = c->chunk = c->chunk ? c->chunk : sa_malloc(CHUNK);
     ssize_t got = pread(f->from, chunk, most < CHUNK ? (size_t)most : CHUNK, (off_t)f->at);
     for (ssize_t done = 0; done < got;) {
         ssize_t n = pwrite(f->to, chunk + done, (size_t)(got - done), (off_t)f->at + done);
@@ -103,8 +106,9 @@ static ssize_t copy_plain(struct fs_copy_file *f, uint64_t most)
     return got;
 }
 
-static ssize_t copy_some(struct fs_copy_file *f, uint64_t most)
+static ssize_t copy_some(struct fs_copy *c, uint64_t most)
 {
+    struct fs_copy_file *f = &c->file;
     if (!f->plain) {
         off_t in = (off_t)f->at, out = in;
         ssize_t n =
@@ -113,7 +117,7 @@ static ssize_t copy_some(struct fs_copy_file *f, uint64_t most)
             return n;
         f->plain = true; /* not between these two filesystems, or not of this kind of file */
     }
-    return copy_plain(f, most);
+    return copy_plain(c, most);
 }
 
 static int end_file(struct fs_copy *c, sa_error **err)
@@ -121,7 +125,7 @@ static int end_file(struct fs_copy *c, sa_error **err)
     struct fs_copy_file *f = &c->file;
     /* A hole at the end. */
     uint64_t size = f->at < (uint64_t)f->st.st_size ? (uint64_t)f->st.st_size : f->at;
-    if (ftruncate(f->to, (off_t)size) < 0 || take_over(c, f->to, &f->st) < 0)
+    if ((size > f->at && ftruncate(f->to, (off_t)size) < 0) || take_over(c, f->to, &f->st) < 0)
         return sa_fail_errno(err, errno, "finish a copy");
     c->entries++;
     c->bytes += size;
@@ -138,7 +142,7 @@ static int copy_file(struct fs_copy *c, const struct fs_slice *slice, sa_error *
         bool sized = f->st.st_size > 0;
         if (sized && f->at >= f->data_end && !find_data(f))
             return end_file(c, err);
-        ssize_t n = copy_some(f, sized ? f->data_end - f->at : CHUNK);
+        ssize_t n = copy_some(c, sized ? f->data_end - f->at : CHUNK);
         if (n < 0 && errno != EINTR)
             return sa_fail_errno(err, errno, "copy a file");
         if (n == 0) {

@@ -23,6 +23,7 @@ struct fs_copy {
 
     uint64_t entries, bytes; /* files and directories; bytes of content */
     bool done;
+    uint8_t *chunk; /* for reading and writing */
     struct fs_tree *tree;
     struct fs_copy_level *levels; /* of the copy */
     size_t n_levels, cap;
