@@ -109,8 +109,9 @@ static int settle(const ChangeRecord *c, struct change_result *ret, sa_error **e
         look_at(c->to_directory, c->temp, strlen(c->temp), &temp, err) < 0)
         return -1;
     bool source = c->from_inode && from.st.st_ino == c->from_inode;
-    if (!c->to_directory.len) { /* a deletion */
+    if (!c->to_directory.len) { /* a deletion: how many there were is not known any more */
         ret->changed = !source;
+        ret->entries = 1;
         return !source;
     }
     if (temp.st.st_ino)

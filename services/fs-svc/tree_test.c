@@ -536,6 +536,33 @@ static void what_the_caller_gives_up_is_undone(void **state)
     tree_end(&f);
 }
 
+static void *copy_many(void *arg)
+{
+    struct service_fixture *f = arg;
+    const char *answer = copy_path(f, ORDER("ws", "many", .to_path = "copy", .recursive = true));
+    return (void *)(uintptr_t)(strcmp(answer, "") != 0);
+}
+
+static void a_service_that_ends_leaves_no_half_copy(void **state)
+{
+    (void)state;
+    struct service_fixture f = tree_start();
+    pthread_t thread;
+    void *failed;
+    make_many(f.ws, "many", 20000);
+    assert_int_equal(pthread_create(&thread, NULL, copy_many, &f), 0);
+    wait_until(has_temporary_file, f.ws, "the copy has begun");
+    program_signal(&f.program, SIGTERM);
+    assert_int_equal(program_wait(&f.program), 0);
+    pthread_join(thread, &failed);
+    assert_int_equal(temporary_files(f.ws), 0);
+    assert_int_equal(there(f.ws, "copy"), !failed);
+    caller_close(&f.caller);
+    program_free(&f.program);
+    service_up(&f);
+    tree_end(&f);
+}
+
 static void a_long_list_comes_fast(void **state)
 {
     (void)state;
@@ -717,6 +744,7 @@ int main(void)
         cmocka_unit_test(deep_trees_are_no_trouble),
         cmocka_unit_test(deleting_ends_although_others_create),
         cmocka_unit_test(what_the_caller_gives_up_is_undone),
+        cmocka_unit_test(a_service_that_ends_leaves_no_half_copy),
         cmocka_unit_test(a_long_list_comes_fast),
         cmocka_unit_test(a_list_is_sorted_and_goes_down_as_asked),
         cmocka_unit_test(forged_page_tokens_are_refused),
