@@ -169,6 +169,19 @@ static inline void make_deep(const char *dir, const char *name, int depth)
     assert_int_equal(write(file, "deep", 4), 4);
 }
 
+/* So many empty files in a new directory. */
+static inline void make_many(const char *dir, const char *name, int n)
+{
+    cleanup_free char *path = sa_format("%s/%s", dir, name);
+    assert_int_equal(mkdir(path, 0755), 0);
+    cleanup_close int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < n; i++) {
+        char file[16];
+        snprintf(file, sizeof file, "f%05d", i);
+        sa_close(openat(fd, file, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+    }
+}
+
 static inline bool there(const char *dir, const char *name)
 {
     struct stat st;
