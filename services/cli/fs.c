@@ -25,6 +25,10 @@ static const struct {
     {"touch", fs_touch, "set the time of files to now, or make empty ones"},
     {"du", fs_du, "how much trees take"},
     {"roots", fs_roots, "list the roots of the server"},
+    {"find", fs_find, "find files by name and properties"},
+    {"grep", fs_grep, "find lines of files"},
+    {"upload", fs_upload, "unpack a directory or an archive of this machine there"},
+    {"download", fs_download, "pack a directory there, or unpack it here"},
 };
 
 static const struct service_option common[] = {

@@ -19,6 +19,10 @@ int fs_chmod(int argc, char **argv);
 int fs_touch(int argc, char **argv);
 int fs_du(int argc, char **argv);
 int fs_roots(int argc, char **argv);
+int fs_find(int argc, char **argv);
+int fs_grep(int argc, char **argv);
+int fs_upload(int argc, char **argv);
+int fs_download(int argc, char **argv);
 
 /* A verb: its words are parsed with `own` (NULL: none), --root and the client's options; it wants from
  * `least` to `most` plain arguments (most < 0: any number). With the connection open, `act` does it and

@@ -6,6 +6,8 @@
 
 #include "adapters/grpc/rpc.h"
 #include "adapters/os/loop.h"
+#include "sandboxagent/fs/v1/archive_service.rpc.h"
+#include "sandboxagent/fs/v1/search_service.rpc.h"
 #include "services/fs-svc/identity.h"
 #include "services/fs-svc/records.h"
 #include "services/fs-svc/roots.h"
@@ -33,6 +35,7 @@ struct fs_service {
     struct writing *writings; /* under way; write_api.c's */
     struct change *changes;   /* under way; change.c's */
     size_t n_calls;
+    size_t n_tasks; /* task.h */
 };
 
 /* The service's handlers; api is the struct fs_service. */
@@ -40,6 +43,11 @@ void fs_stat_file(void *api, struct rpc_call *call, const StatFileRequest *req);
 void fs_list_directory(void *api, struct rpc_call *call, const ListDirectoryRequest *req);
 void fs_read_file(void *api, struct rpc_call *call, const ReadFileRequest *req);
 void fs_write_file(void *api, struct rpc_call *call);
+void fs_find_files(void *api, struct rpc_call *call, const FindFilesRequest *req);
+void fs_rank_files(void *api, struct rpc_call *call, const RankFilesRequest *req);
+void fs_search_files(void *api, struct rpc_call *call, const SearchFilesRequest *req);
+void fs_upload_archive(void *api, struct rpc_call *call);
+void fs_download_archive(void *api, struct rpc_call *call, const DownloadArchiveRequest *req);
 
 void fs_make_directory(void *api, struct rpc_call *call, const MakeDirectoryRequest *req);
 void fs_delete_file(void *api, struct rpc_call *call, const DeleteFileRequest *req);

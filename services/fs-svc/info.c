@@ -76,7 +76,7 @@ void fs_info_fini(struct fs_info *i)
     *i = (struct fs_info){0};
 }
 
-static FileKind kind_of(mode_t mode)
+FileKind fs_info_kind(mode_t mode)
 {
     switch (mode & S_IFMT) {
     case S_IFREG:
@@ -125,7 +125,7 @@ FileInfo *fs_info_to_proto(struct sa_arena *a, const struct fs_info *i, const ch
     *f = (FileInfo)FILE_INFO__INIT;
     f->name = bytes_of(a, i->name);
     f->path = bytes_of(a, path);
-    f->kind = kind_of(i->st.st_mode);
+    f->kind = fs_info_kind(i->st.st_mode);
     f->size = (uint64_t)i->st.st_size;
     f->mode = i->st.st_mode & 07777;
     f->modify_time = timestamp(a, i->st.st_mtim);
@@ -150,6 +150,6 @@ FileInfo *fs_info_brief(struct sa_arena *a, const struct fs_info *i, const char 
     *f = (FileInfo)FILE_INFO__INIT;
     f->name = bytes_of(a, i->name);
     f->path = bytes_of(a, path);
-    f->kind = kind_of(i->st.st_mode);
+    f->kind = fs_info_kind(i->st.st_mode);
     return f;
 }

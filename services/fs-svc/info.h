@@ -22,6 +22,7 @@ int fs_info_of(int fd, const char *name, struct fs_info *ret, sa_error **err);
 /* Of an entry of a directory; links are not followed. FILE_NOT_FOUND. Blocks. */
 int fs_info_at(int dir_fd, const char *name, struct fs_info *ret, sa_error **err);
 void fs_info_fini(struct fs_info *i);
+FileKind fs_info_kind(mode_t mode);
 
 /* path: below its root, as it is told. Everything is copied into the arena. */
 FileInfo *fs_info_to_proto(struct sa_arena *a, const struct fs_info *i, const char *path);

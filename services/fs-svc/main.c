@@ -8,6 +8,10 @@
  *     usage_api.c   GetUsage, ListRoots
  *     change.c      the state machine of a change; change_kinds.c has what each of them does:
  *                   MakeDirectory, DeleteFile, MoveFile, CopyFile, MakeLink, ChangeFile
+ *     find_api.c    FindFiles, RankFiles         a walk on a thread of its own (task.c)
+ *     search_api.c  SearchFiles                  the same, and a search in each file
+ *     unpack_api.c  UploadArchive                the same: what comes is unpacked
+ *     pack_api.c    DownloadArchive              the same: a walk is packed
  *     records.c     what a crash must not lose, in LMDB (fs_store.proto); recovery at the start;
  *                   change_records.c the same for changes
  *
@@ -19,7 +23,10 @@
  *     place.c       a name in a directory, for what makes, renames and removes names
  *     tree.c        walking a tree in slices: remove.c, copy.c, usage.c
  *     transfer.c    moving and copying to another name
- *     make.c        directories, links, attributes */
+ *     make.c        directories, links, attributes
+ *     walk.c glob.c a tree in order, without what ignore files and globs leave out
+ *     grep.c rank.c lines of a file, and how well a path fits what was typed
+ *     archive.c unpack.c pack.c scratch.c    archives, and the place where one grows */
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +54,17 @@ static const struct file_service_handlers handlers = {
     .change_file = fs_change_file,
     .get_usage = fs_get_usage,
     .list_roots = fs_list_roots,
+};
+
+static const struct search_service_handlers search_handlers = {
+    .find_files = fs_find_files,
+    .rank_files = fs_rank_files,
+    .search_files = fs_search_files,
+};
+
+static const struct archive_service_handlers archive_handlers = {
+    .upload_archive = fs_upload_archive,
+    .download_archive = fs_download_archive,
 };
 
 static void free_parts(struct fs_service *fs)
@@ -103,6 +121,8 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
                root->read_only);
     }
     file_service_register(service_rpc(svc), &handlers, fs);
+    search_service_register(service_rpc(svc), &search_handlers, fs);
+    archive_service_register(service_rpc(svc), &archive_handlers, fs);
     service_ready(svc);
     *ret_state = fs;
     return 0;

@@ -360,6 +360,14 @@ int fs_path_open(const struct fs_root *root, const char *path, bool follow_last,
     return fs_path_check_private(root, fd, path, err) < 0 ? -1 : steal_fd(&fd);
 }
 
+int fs_path_open_at(const struct fs_root *root, int dir_fd, const char *name, sa_error **err)
+{
+    cleanup_close int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return fail_open(root, errno, name, err);
+    return fs_path_check_private(root, fd, name, err) < 0 ? -1 : steal_fd(&fd);
+}
+
 /* The next directory on the way. A plain one is opened where we are; links and ".." are resolved from the
  * root. */
 static int enter(const struct fs_root *root, int dir, const char *name, const char *prefix, sa_error **err)

@@ -50,6 +50,9 @@ int fs_path_open(const struct fs_root *root, const char *path, bool follow, sa_e
 int fs_path_make_dirs(const struct fs_root *root, const char *path, sa_error **err);
 /* Is the one canonical path the other, or below it? */
 bool fs_path_below(const char *path, const char *dir);
+/* Opens an entry (one name) of a directory that was opened by these functions, with the same checks; a link
+ * is not followed. */
+int fs_path_open_at(const struct fs_root *root, int dir_fd, const char *name, sa_error **err);
 /* May it be looked at? PERMISSION_DENIED: it belongs to the services. fs_path_open has asked. */
 int fs_path_check_private(const struct fs_root *root, int fd, const char *path, sa_error **err);
 /* May `name` in the directory be made, replaced, renamed or removed? PERMISSION_DENIED: it is, or holds, what

@@ -9,6 +9,7 @@
 #include "services/fs-svc/info.h"
 #include "services/fs-svc/replace.h"
 #include "services/fs-svc/roots.h"
+#include "services/fs-svc/scratch.h"
 
 enum { WRITES, REQUESTS, HEADS, CHANGES = FS_TABLE_CHANGES, CHANGE_REQUESTS, N_TABLES };
 
@@ -161,7 +162,8 @@ static void recover_one(struct fs_records *r, const struct fs_identity *identity
     struct fs_info info = {0};
     int ok = fs_identity_enter(identity, &err);
     if (ok == 0) {
-        ok = fs_replace_undo(dir, name, w->temp, w->inode, &outcome, &info, &err);
+        ok = w->a_tree ? fs_scratch_undo(dir, name, w->temp, &outcome, &info, &err)
+                       : fs_replace_undo(dir, name, w->temp, w->inode, &outcome, &info, &err);
         fs_identity_leave(identity);
     }
     if (ok < 0) {
