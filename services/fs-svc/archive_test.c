@@ -365,6 +365,7 @@ static void policies_say_what_happens_to_what_is_there(void **state)
         assert_string_equal(b, "new");
         assert_shell("", "rm -r '%s/t'", f.ws);
     }
+    sa_buf_fini(&m.bytes);
     make_begin(&m, ARCHIVE_TAR);
     make_text(&m, "top/dir/file", "x");
     make_text(&m, "top/other", "x");
