@@ -431,6 +431,19 @@ static void a_bomb_is_defused(void **state)
     end(&f);
 }
 
+/* A tar tells the size of a file long before it has come: once this was taken for a bomb. */
+static void a_large_file_is_no_bomb(void **state)
+{
+    (void)state;
+    struct service_fixture f = start_with_root();
+    assert_shell("", "cd '%s' && head -c 100M /dev/urandom > z && tar -cf large z", f.dir);
+    cleanup_buf struct sa_buf archive = file_of(f.dir, "large");
+    struct upload u = {.root = "ws", .path = "out", .max_ratio = 1};
+    assert_string_equal(upload(&f, &u, archive.data, archive.len, NULL), "");
+    assert_shell("", "cmp '%s/z' '%s/out/z'", f.dir, f.ws);
+    end(&f);
+}
+
 static void a_zip_may_have_many_entries(void **state)
 {
     (void)state;
@@ -709,6 +722,7 @@ int main(void)
         cmocka_unit_test(policies_say_what_happens_to_what_is_there),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(a_bomb_is_defused),
+        cmocka_unit_test(a_large_file_is_no_bomb),
         cmocka_unit_test(a_zip_may_have_many_entries),
         cmocka_unit_test(a_damaged_archive_is_told),
         cmocka_unit_test(requests_that_make_no_sense_are_refused),

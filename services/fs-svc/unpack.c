@@ -163,20 +163,26 @@ static int write_all(int fd, const char *p, size_t n, uint64_t offset, sa_error 
     return 0;
 }
 
-/* size: of the file, with the bytes that come. */
+/* May the file have so many bytes? */
 static int check_size(const struct unpacking *u, uint64_t size, sa_error **err)
 {
-    uint64_t packed = u->events->packed(u->events->user), all = u->done.bytes + size;
-    if (packed == UINT64_MAX)
-        return sa_fail(err, SA_CANCELLED, "the caller has left");
     if (fs_root_check_size(&u->root, size, err) < 0)
         return -1;
     if (size > u->opt->max_file_bytes)
         return sa_fail(err, SA_ARCHIVE_TOO_LARGE, "a file has more than %llu bytes, that is the limit",
                        (unsigned long long)u->opt->max_file_bytes);
-    if (size > UINT64_MAX / 2 || all > u->opt->max_bytes)
+    if (size > UINT64_MAX / 2 || u->done.bytes + size > u->opt->max_bytes)
         return sa_fail(err, SA_ARCHIVE_TOO_LARGE, "the files have more than %llu bytes, that is the limit",
                        (unsigned long long)u->opt->max_bytes);
+    return 0;
+}
+
+/* The same for bytes that are there, holes as well: they must have come from somewhere. */
+static int check_ratio(const struct unpacking *u, uint64_t size, sa_error **err)
+{
+    uint64_t packed = u->events->packed(u->events->user), all = u->done.bytes + size;
+    if (packed == UINT64_MAX)
+        return sa_fail(err, SA_CANCELLED, "the caller has left");
     if (all > UNPACK_RATIO_FROM && all / u->opt->max_ratio > packed)
         return sa_fail(err, SA_ARCHIVE_TOO_LARGE, "%llu bytes were unpacked from %llu, more than %u for each",
                        (unsigned long long)all, (unsigned long long)packed, u->opt->max_ratio);
@@ -192,7 +198,8 @@ static int write_content(struct unpacking *u, int fd, uint64_t *ret_size, sa_err
     while ((r = archive_in_data(u->in, &p, &n, &offset, err)) > 0) {
         if (offset + n > size)
             size = offset + n;
-        if (check_size(u, size, err) < 0 || write_all(fd, p, n, offset, err) < 0)
+        if (check_size(u, size, err) < 0 || check_ratio(u, size, err) < 0 ||
+            write_all(fd, p, n, offset, err) < 0)
             return -1;
     }
     *ret_size = size;
@@ -202,7 +209,6 @@ static int write_content(struct unpacking *u, int fd, uint64_t *ret_size, sa_err
 static enum outcome unpack_file(struct unpacking *u, const struct archive_item *item,
                                 const struct fs_place *p, sa_error **err)
 {
-    /* The size that is told is only what the archive claims: of a hole at the end there is nothing else. */
     if (check_size(u, item->size, err) < 0)
         return FAILED;
     cleanup_close int fd =
@@ -215,7 +221,10 @@ static enum outcome unpack_file(struct unpacking *u, const struct archive_item *
     if (write_content(u, fd, &size, err) < 0)
         return FAILED;
     const struct timespec times[2] = {{.tv_nsec = UTIME_NOW}, time_of(u, item)};
+    /* Of a hole at the end there is nothing but the size that the archive claims. */
     uint64_t whole = item->size > size ? item->size : size;
+    if (check_ratio(u, whole, err) < 0)
+        return FAILED;
     if ((whole > size && ftruncate(fd, (off_t)whole) < 0) ||
         fchmod(fd, u->opt->ignore_modes ? 0644 : item->mode & 0777) < 0 || futimens(fd, times) < 0) {
         sa_fail_errno(err, errno, "write");
