@@ -7,6 +7,33 @@
 #include "sandboxagent/fs/v1/archive_service.rpc.h"
 #include "services/fs-svc/archive.h"
 
+/* With a root `ws`. */
+static inline struct service_fixture start_with_root(void)
+{
+    struct service_fixture f = service_new(NULL);
+    f.extra[0] = "--fs-root";
+    f.extra[1] = sa_format("ws=%s", f.ws);
+    service_up(&f);
+    return f;
+}
+
+static inline void end(struct service_fixture *f)
+{
+    char *extra = (char *)(uintptr_t)f->extra[1];
+    service_free(f);
+    free(extra);
+}
+
+static inline struct sa_buf file_of(const char *dir, const char *name)
+{
+    struct sa_buf b = {0};
+    cleanup_free char *path = sa_format("%s/%s", dir, name);
+    sa_error *err = NULL;
+    if (sa_read_file(path, 256 << 20, &b, &err) < 0)
+        fail_msg("%s", err->message);
+    return b;
+}
+
 /* ---- making archives ---- */
 
 struct made {
@@ -153,6 +180,15 @@ static inline const char *download(struct service_fixture *f, const DownloadArch
     }
     rpc_stream_free(s);
     return reason_of(err);
+}
+
+static inline bool refused_with(const UploadArchiveResponse *res, const char *name, const char *reason)
+{
+    for (size_t i = 0; i < res->n_failures; i++)
+        if (res->failures[i]->name.len == strlen(name) &&
+            !memcmp(res->failures[i]->name.data, name, strlen(name)))
+            return !strcmp(res->failures[i]->reason, reason);
+    return false;
 }
 
 /* Runs a shell command; its output must be as expected and its code 0. */

@@ -1,22 +1,6 @@
 /* Archives, as callers of the program fs-svc see them. */
 #include "services/fs-svc/archive_fixture.h"
 
-static struct service_fixture start_with_root(void)
-{
-    struct service_fixture f = service_new(NULL);
-    f.extra[0] = "--fs-root";
-    f.extra[1] = sa_format("ws=%s", f.ws);
-    service_up(&f);
-    return f;
-}
-
-static void end(struct service_fixture *f)
-{
-    char *extra = (char *)(uintptr_t)f->extra[1];
-    service_free(f);
-    free(extra);
-}
-
 /* Everything that a tree can have, below `dir`. */
 static void make_tree(const char *dir)
 {
@@ -51,16 +35,6 @@ static void assert_same_tree(const char *a, const char *b)
                  "cd '%s' && (" TREE_SUM ") > '%s.sum' && cd '%s' && (" TREE_SUM
                  ") | diff '%s.sum' - && rm '%s.sum'",
                  a, a, b, a, a);
-}
-
-static struct sa_buf file_of(const char *dir, const char *name)
-{
-    struct sa_buf b = {0};
-    cleanup_free char *path = sa_format("%s/%s", dir, name);
-    sa_error *err = NULL;
-    if (sa_read_file(path, 256 << 20, &b, &err) < 0)
-        fail_msg("%s", err->message);
-    return b;
 }
 
 static void real_archives_are_unpacked_as_by_their_own_programs(void **state)
@@ -195,103 +169,6 @@ static void globs_ignore_files_and_paths_choose_what_is_packed(void **state)
     end(&f);
 }
 
-/* ---- hostile archives ---- */
-
-static bool refused_with(const UploadArchiveResponse *res, const char *name, const char *reason)
-{
-    for (size_t i = 0; i < res->n_failures; i++)
-        if (res->failures[i]->name.len == strlen(name) &&
-            !memcmp(res->failures[i]->name.data, name, strlen(name)))
-            return !strcmp(res->failures[i]->reason, reason);
-    return false;
-}
-
-static void nothing_leaves_the_directory(void **state)
-{
-    (void)state;
-    struct service_fixture f = start_with_root();
-    test_mkdir(f.ws, "out");
-    test_mkdir(f.ws, "beside");
-    test_put(f.ws, "secret", "secret");
-    test_link("../beside", f.ws, "out/way"); /* leads out, and was there before */
-    test_link("../secret", f.ws, "out/file");
-    struct made m;
-    make_begin(&m, ARCHIVE_TAR);
-    make_text(&m, "fine", "fine");
-    make_text(&m, "../evil", "x");
-    make_text(&m, "a/../../evil", "x");
-    make_text(&m, "/tmp/fs-svc-evil", "x");
-    make_text(&m, "..", "x");
-    make_item(&m, ARCHIVE_SYMLINK, "abs", "/etc");
-    make_text(&m, "abs/evil", "inside");
-    make_item(&m, ARCHIVE_SYMLINK, "up", "../beside");
-    make_item(&m, ARCHIVE_SYMLINK, "here", ".");
-    make_item(&m, ARCHIVE_SYMLINK, "tricky", "here/.."); /* the kernel: the parent of the directory */
-    make_item(&m, ARCHIVE_DIR, "d", NULL);
-    make_item(&m, ARCHIVE_SYMLINK, "d/loop", "../.");
-    make_item(&m, ARCHIVE_SYMLINK, "d/loop/deep", "../x"); /* is in the directory itself, so ".." is out */
-    make_item(&m, ARCHIVE_SYMLINK, "d/ok", "../fine");
-    make_text(&m, "way/evil", "x");
-    make_text(&m, "file", "own"); /* replaces the link, not what it points to */
-    make_item(&m, ARCHIVE_HARD_LINK, "hard", "../secret");
-    make_item(&m, ARCHIVE_HARD_LINK, "hard2", "/etc/passwd");
-    make_item(&m, ARCHIVE_HARD_LINK, "hard3", "way/secret");
-    make_item(&m, ARCHIVE_HARD_LINK, "hard4", "d");
-    make_item(&m, ARCHIVE_HARD_LINK, "good", "fine");
-    make_item(&m, ARCHIVE_OTHER, "fifo", NULL);
-    make_file(&m, "setuid", "x", 1, 06755);
-    make_text(&m, "last", "last");
-    make_end(&m);
-    struct upload u = {.root = "ws", .path = "out", .overwrite = OVERWRITE_POLICY_REPLACE};
-    UploadArchiveResponse *res = NULL;
-    assert_string_equal(upload(&f, &u, m.bytes.data, m.bytes.len, &res), "");
-    static const char *const bad[] = {"../evil", "a/../../evil", "/tmp/fs-svc-evil", "..",       "abs",
-                                      "up",      "tricky",       "d/loop/deep",      "way/evil", "hard",
-                                      "hard2",   "hard3"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        if (!refused_with(res, bad[i], "INVALID_PATH"))
-            fail_msg("`%s` was not refused", bad[i]);
-    assert_true(refused_with(res, "hard4", "NOT_A_REGULAR_FILE"));
-    assert_true(refused_with(res, "fifo", "NOT_A_REGULAR_FILE"));
-    assert_int_equal(res->failed, sizeof bad / sizeof *bad + 2);
-    rpc_message_free(res);
-    assert_shell("./abs f 755\n./abs/evil f 644\n",
-                 "cd '%s/out' && find abs -printf './%%p %%y\\n' | sed 's/ d$/ f 755/; s/ f$/ f 644/'", f.ws);
-    assert_shell("", "ls '%s/beside'; ls /tmp/fs-svc-evil 2>/dev/null || true", f.ws);
-    assert_shell("beside\nout\nsecret\n", "ls -A '%s'", f.ws);
-    assert_shell("secret", "cat '%s/secret'", f.ws);
-    assert_shell("own", "cat '%s/out/file'", f.ws);
-    assert_shell("2 regular file\n", "stat -c '%%h %%F' '%s/out/good'", f.ws);
-    assert_shell("755\n", "stat -c %%a '%s/out/setuid'", f.ws);
-    assert_shell("last", "cat '%s/out/last'", f.ws);
-    sa_buf_fini(&m.bytes);
-
-    /* What belongs to the services is none of an archive's business. */
-    end(&f);
-}
-
-static void the_services_own_files_are_safe(void **state)
-{
-    (void)state;
-    struct service_fixture f = service_new(NULL);
-    service_up(&f);
-    struct made m;
-    make_begin(&m, ARCHIVE_TAR);
-    make_text(&m, "token", "stolen");
-    make_text(&m, "fs/evil", "x");
-    make_text(&m, "other", "x");
-    make_end(&m);
-    struct upload u = {.root = "", .path = f.data, .overwrite = OVERWRITE_POLICY_REPLACE};
-    UploadArchiveResponse *res = NULL;
-    assert_string_equal(upload(&f, &u, m.bytes.data, m.bytes.len, &res), "");
-    assert_true(refused_with(res, "token", "PERMISSION_DENIED"));
-    assert_true(refused_with(res, "fs/evil", "PERMISSION_DENIED"));
-    assert_int_equal(res->entries, 1);
-    rpc_message_free(res);
-    sa_buf_fini(&m.bytes);
-    service_free(&f);
-}
-
 static void names_are_bytes(void **state)
 {
     (void)state;
@@ -379,159 +256,6 @@ static void policies_say_what_happens_to_what_is_there(void **state)
     rpc_message_free(res);
     assert_shell("dir/file\nother\n", "cd '%s/strip' && find * -type f | sort", f.ws);
     sa_buf_fini(&m.bytes);
-    end(&f);
-}
-
-/* ---- limits ---- */
-
-static void limits_hold(void **state)
-{
-    (void)state;
-    struct service_fixture f = start_with_root();
-    struct made m;
-    make_begin(&m, ARCHIVE_TAR);
-    for (int i = 0; i < 100; i++) {
-        char name[16], text[1000] = {0};
-        snprintf(name, sizeof name, "%d", i);
-        make_file(&m, name, text, sizeof text, 0644);
-    }
-    make_end(&m);
-    struct upload u = {
-        .root = "ws", .path = "a", .max_entries = 100, .max_bytes = 100000, .max_file_bytes = 1000};
-    assert_string_equal(upload(&f, &u, m.bytes.data, m.bytes.len, NULL), "");
-    u = (struct upload){.root = "ws", .path = "b", .max_entries = 99};
-    assert_string_equal(upload(&f, &u, m.bytes.data, m.bytes.len, NULL), "TOO_MANY");
-    u = (struct upload){.root = "ws", .path = "c", .max_bytes = 99999};
-    assert_string_equal(upload(&f, &u, m.bytes.data, m.bytes.len, NULL), "ARCHIVE_TOO_LARGE");
-    u = (struct upload){.root = "ws", .path = "d", .max_file_bytes = 999, .all_or_nothing = true};
-    assert_string_equal(upload(&f, &u, m.bytes.data, m.bytes.len, NULL), "ARCHIVE_TOO_LARGE");
-    assert_shell("a\nb\nc\n", "ls -A '%s'", f.ws);
-    assert_shell("", "find '%s' -name '.sa-*'", f.ws);
-    sa_buf_fini(&m.bytes);
-    end(&f);
-}
-
-/* 10 GB of zeros are 10 MB of gzip and little of zstd: the ratio ends both soon. */
-static void a_bomb_is_defused(void **state)
-{
-    (void)state;
-    struct service_fixture f = start_with_root();
-    static const char *const commands[] = {
-        "head -c 400M /dev/zero > z && tar -czf bomb z && rm z",
-        "truncate -s 50G z && tar --sparse -cf bomb z && rm z",
-        "head -c 400M /dev/zero > z && zip -q bomb.zip z && mv bomb.zip bomb && rm z",
-    };
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        assert_shell("", "cd '%s' && %s", f.dir, commands[i]);
-        cleanup_buf struct sa_buf bomb = file_of(f.dir, "bomb");
-        struct upload u = {.root = "ws", .path = "out"};
-        assert_string_equal(upload(&f, &u, bomb.data, bomb.len, NULL), "ARCHIVE_TOO_LARGE");
-        assert_shell("0\n", "du -sm '%s' | cut -f1 | sed 's/^[01]$/0/'", f.ws);
-    }
-    end(&f);
-}
-
-/* A tar tells the size of a file long before it has come: once this was taken for a bomb. */
-static void a_large_file_is_no_bomb(void **state)
-{
-    (void)state;
-    struct service_fixture f = start_with_root();
-    assert_shell("", "cd '%s' && head -c 100M /dev/urandom > z && tar -cf large z", f.dir);
-    cleanup_buf struct sa_buf archive = file_of(f.dir, "large");
-    struct upload u = {.root = "ws", .path = "out", .max_ratio = 1};
-    assert_string_equal(upload(&f, &u, archive.data, archive.len, NULL), "");
-    assert_shell("", "cmp '%s/z' '%s/out/z'", f.dir, f.ws);
-    end(&f);
-}
-
-static void a_zip_may_have_many_entries(void **state)
-{
-    (void)state;
-    enum { ENTRIES = 70000 }; /* more than a plain zip can count */
-    struct service_fixture f = start_with_root();
-    struct made m;
-    make_begin(&m, ARCHIVE_ZIP);
-    for (int i = 0; i < ENTRIES; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "%03d/%d", i % 500, i);
-        make_text(&m, name, "x");
-    }
-    make_end(&m);
-    struct upload u = {.root = "ws", .path = "many", .all_or_nothing = true};
-    UploadArchiveResponse *res = NULL;
-    assert_string_equal(upload(&f, &u, m.bytes.data, m.bytes.len, &res), "");
-    assert_int_equal(res->entries, ENTRIES);
-    rpc_message_free(res);
-    assert_shell("70000\n", "find '%s/many' -type f | wc -l", f.ws);
-    u.path = "fewer";
-    u.max_entries = 1000;
-    assert_string_equal(upload(&f, &u, m.bytes.data, m.bytes.len, NULL), "TOO_MANY");
-    sa_buf_fini(&m.bytes);
-    end(&f);
-}
-
-static void a_damaged_archive_is_told(void **state)
-{
-    (void)state;
-    struct service_fixture f = start_with_root();
-    static const enum archive_format formats[] = {ARCHIVE_TAR, ARCHIVE_TAR_GZIP, ARCHIVE_TAR_ZSTD,
-                                                  ARCHIVE_ZIP};
-    static const char text[] = "neither a tar nor a zip, but a text that is long enough to be looked at";
-    struct upload u = {
-        .root = "ws", .path = "out", .overwrite = OVERWRITE_POLICY_REPLACE, .all_or_nothing = true};
-    assert_string_equal(upload(&f, &u, text, sizeof text, NULL), "INVALID_ARCHIVE");
-    assert_string_equal(upload(&f, &u, text, 0, NULL), "INVALID_ARCHIVE");
-    assert_string_equal(upload(&f, &u, text, 1, NULL), "INVALID_ARCHIVE");
-    for (size_t i = 0; i < 4; i++) {
-        struct made m;
-        make_begin(&m, formats[i]);
-        unsigned seed = 1;
-        for (int k = 0; k < 20; k++) {
-            char name[16];
-            uint8_t noise[3000];
-            for (size_t j = 0; j < sizeof noise; j++)
-                noise[j] = (uint8_t)((seed = seed * 1664525u + 1013904223u) >> 24);
-            snprintf(name, sizeof name, "%d", k);
-            make_file(&m, name, noise, sizeof noise, 0644);
-        }
-        make_end(&m);
-        for (size_t cut = 1; cut < 10; cut++)
-            assert_string_equal(upload(&f, &u, m.bytes.data, m.bytes.len * cut / 10 + 7, NULL),
-                                "INVALID_ARCHIVE");
-        assert_shell("", "ls -A '%s'", f.ws);
-        sa_buf_fini(&m.bytes);
-    }
-    end(&f);
-}
-
-static void requests_that_make_no_sense_are_refused(void **state)
-{
-    (void)state;
-    struct service_fixture f = start_with_root();
-    test_put(f.ws, "file", "x");
-    test_link("file", f.ws, "link");
-    static const struct {
-        struct upload u;
-        const char *reason;
-    } table[] = {
-        {{.root = "none", .path = "x"}, "ROOT_NOT_FOUND"},
-        {{.root = "ws", .path = ""}, "INVALID_PATH"},
-        {{.root = "ws", .path = "../x"}, "INVALID_PATH"},
-        {{.root = "ws", .path = "file"}, "NOT_A_DIRECTORY"},
-        {{.root = "ws", .path = "file", .all_or_nothing = true}, "NOT_A_DIRECTORY"},
-        {{.root = "ws", .path = "link", .all_or_nothing = true}, "NOT_A_DIRECTORY"},
-        {{.root = "ws", .path = ".", .all_or_nothing = true}, "INVALID_PATH"},
-        {{.root = "ws", .path = "x", .all_or_nothing = true, .overwrite = OVERWRITE_POLICY_SKIP},
-         "INVALID_REQUEST"},
-        {{.root = "ws", .path = "x", .strip = 5000}, "INVALID_REQUEST"},
-    };
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-        assert_string_equal(upload(&f, &table[i].u, "PK\5\6", 4, NULL), table[i].reason);
-    struct rpc_stream *s = upload_archive_begin(f.caller.channel, &patient);
-    upload_data(s, "x", 1);
-    assert_string_equal(upload_end(s, NULL), "INVALID_REQUEST");
-    s = upload_archive_begin(f.caller.channel, &patient);
-    assert_string_equal(upload_end(s, NULL), "INVALID_REQUEST");
     end(&f);
 }
 
@@ -716,16 +440,8 @@ int main(void)
         cmocka_unit_test(real_archives_are_unpacked_as_by_their_own_programs),
         cmocka_unit_test(what_is_packed_can_be_unpacked_by_anyone),
         cmocka_unit_test(globs_ignore_files_and_paths_choose_what_is_packed),
-        cmocka_unit_test(nothing_leaves_the_directory),
-        cmocka_unit_test(the_services_own_files_are_safe),
         cmocka_unit_test(names_are_bytes),
         cmocka_unit_test(policies_say_what_happens_to_what_is_there),
-        cmocka_unit_test(limits_hold),
-        cmocka_unit_test(a_bomb_is_defused),
-        cmocka_unit_test(a_large_file_is_no_bomb),
-        cmocka_unit_test(a_zip_may_have_many_entries),
-        cmocka_unit_test(a_damaged_archive_is_told),
-        cmocka_unit_test(requests_that_make_no_sense_are_refused),
         cmocka_unit_test(a_directory_is_replaced_as_a_whole_or_not_at_all),
         cmocka_unit_test(a_broken_upload_leaves_nothing_temporary),
         cmocka_unit_test(a_slow_reader_costs_nothing_and_a_file_that_shrinks_is_filled_up),

@@ -4,22 +4,6 @@
 #include "adapters/os/clock.h"
 #include "sandboxagent/fs/v1/search_service.rpc.h"
 
-static struct service_fixture start_with_root(void)
-{
-    struct service_fixture f = service_new(NULL);
-    f.extra[0] = "--fs-root";
-    f.extra[1] = sa_format("ws=%s", f.ws);
-    service_up(&f);
-    return f;
-}
-
-static void end(struct service_fixture *f)
-{
-    char *extra = (char *)(uintptr_t)f->extra[1];
-    service_free(f);
-    free(extra);
-}
-
 static FindFilesRequest find_request(const char *path)
 {
     FindFilesRequest req = FIND_FILES_REQUEST__INIT;

@@ -91,8 +91,7 @@ static void trees_go_there_and_back(void **state)
     assert_prints("1\nlink\nsub/\nsub/2\n", 0, "f download there | tar -t");
     assert_prints("sub/\nsub/2\n", 0, "f download -f tar.gz -g sub -g 'sub/**' there | tar -tz");
     assert_prints("4 entries, 6 bytes\n", 0, "f download there back && diff -r here back");
-    assert_prints("sandbox-agent: open `none`: No such file or directory\n", 1,
-                  "f download none x");
+    assert_prints("sandbox-agent: open `none`: No such file or directory\n", 1, "f download none x");
     assert_prints("sandbox-agent: the archive cannot be read: Unrecognized archive format\n", 1,
                   "f upload here/1 y");
     assert_prints("", 0, "find . -name '.sa-*'");
