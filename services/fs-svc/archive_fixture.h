@@ -192,7 +192,8 @@ static inline bool refused_with(const UploadArchiveResponse *res, const char *na
 }
 
 /* Runs a shell command; its output must be as expected and its code 0. */
-static inline void assert_shell(const char *expected, const char *fmt, ...)
+static inline void __attribute__((format(printf, 2, 3)))
+assert_shell(const char *expected, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);

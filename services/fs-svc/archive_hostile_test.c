@@ -1,6 +1,8 @@
 /* Archives that mean no good, or are too much: what callers of the program fs-svc see of them. */
 #include "services/fs-svc/archive_fixture.h"
 
+#include <sys/wait.h>
+
 /* ---- ways out ---- */
 
 static void nothing_leaves_the_directory(void **state)
@@ -86,6 +88,46 @@ static void the_services_own_files_are_safe(void **state)
     rpc_message_free(res);
     sa_buf_fini(&m.bytes);
     service_free(&f);
+}
+
+/* Another process puts links to the outside in the place of directories all the time. */
+static void a_race_leads_nowhere(void **state)
+{
+    (void)state;
+    struct service_fixture f = start_with_root();
+    test_mkdir(f.ws, "out/d");
+    test_mkdir(f.ws, "beside");
+    test_link("../beside", f.ws, "out/l");
+    cleanup_free char *out = sa_format("%s/out", f.ws);
+    pid_t racer = fork();
+    if (racer == 0) {
+        int fd = open(out, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        for (;;)
+            if (fd < 0 || renameat2(fd, "d", fd, "l", RENAME_EXCHANGE) < 0)
+                _exit(1);
+    }
+    assert_true(racer > 0);
+    struct made m;
+    make_begin(&m, ARCHIVE_TAR);
+    for (int i = 0; i < 2000; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "d/%d", i);
+        make_text(&m, name, "x");
+    }
+    make_end(&m);
+    struct upload u = {.root = "ws", .path = "out", .overwrite = OVERWRITE_POLICY_REPLACE};
+    UploadArchiveResponse *res = NULL;
+    assert_string_equal(upload(&f, &u, m.bytes.data, m.bytes.len, &res), "");
+    kill(racer, SIGKILL);
+    int wstatus;
+    assert_int_equal(waitpid(racer, &wstatus, 0), racer);
+    assert_true(WIFSIGNALED(wstatus));
+    print_message("%d in place, %d refused\n", (int)res->entries, (int)res->failed);
+    assert_int_equal(res->entries + res->failed, 2000);
+    rpc_message_free(res);
+    sa_buf_fini(&m.bytes);
+    assert_shell("", "ls -A '%s/beside'", f.ws);
+    end(&f);
 }
 
 /* ---- limits ---- */
@@ -246,6 +288,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_leaves_the_directory),
         cmocka_unit_test(the_services_own_files_are_safe),
+        cmocka_unit_test(a_race_leads_nowhere),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(a_bomb_is_defused),
         cmocka_unit_test(a_large_file_is_no_bomb),

@@ -230,7 +230,7 @@ static void long_lines_are_cut_around_the_match(void **state)
 {
     (void)state;
     struct service_fixture f = start_with_root();
-    cleanup_buf struct sa_buf text = {0}, got = {0};
+    cleanup_buf struct sa_buf text = {0};
     for (int i = 0; i < 5000; i++)
         sa_buf_addf(&text, "\xc3\xa4");
     sa_buf_addf(&text, "needle");
