@@ -23,6 +23,13 @@ void api_send_prompt(void *api, struct rpc_call *call, const SendPromptRequest *
 void api_run_prompt(void *api, struct rpc_call *call, const RunPromptRequest *req);
 void api_cancel_turn(void *api, struct rpc_call *call, const CancelTurnRequest *req);
 
+/* api_queue.c */
+void api_move_prompt(void *api, struct rpc_call *call, const MovePromptRequest *req);
+void api_withdraw_prompt(void *api, struct rpc_call *call, const WithdrawPromptRequest *req);
+void api_steer_turn(void *api, struct rpc_call *call, const SteerTurnRequest *req);
+void api_get_turn(void *api, struct rpc_call *call, const GetTurnRequest *req);
+void api_list_turns(void *api, struct rpc_call *call, const ListTurnsRequest *req);
+
 /* api_events.c */
 void api_stream_events(void *api, struct rpc_call *call, const StreamEventsRequest *req);
 void api_list_events(void *api, struct rpc_call *call, const ListEventsRequest *req);

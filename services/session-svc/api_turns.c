@@ -41,9 +41,9 @@ void api_send_prompt(void *api, struct rpc_call *call, const SendPromptRequest *
 {
     sa_error *err = NULL;
     struct accepted_turn turn;
+    struct prompt p = {req->content, req->n_content, req->request_id, rpc_principal(call), false};
     struct session *s = sessions_find_to_change(api, req->session_id, &err);
-    if (!s || api_check_request_id(req->request_id, &err) ||
-        turns_accept(s, req->content, req->n_content, req->request_id, rpc_principal(call), &turn, &err)) {
+    if (!s || api_check_request_id(req->request_id, &err) || turns_accept(s, &p, &turn, &err)) {
         rpc_fail(call, err);
         return;
     }
@@ -73,9 +73,9 @@ void api_run_prompt(void *api, struct rpc_call *call, const RunPromptRequest *re
 {
     sa_error *err = NULL;
     struct accepted_turn turn;
+    struct prompt p = {req->content, req->n_content, req->request_id, rpc_principal(call), false};
     struct session *s = sessions_find_to_change(api, req->session_id, &err);
-    if (!s || api_check_request_id(req->request_id, &err) ||
-        turns_accept(s, req->content, req->n_content, req->request_id, rpc_principal(call), &turn, &err)) {
+    if (!s || api_check_request_id(req->request_id, &err) || turns_accept(s, &p, &turn, &err)) {
         rpc_fail(call, err);
         return;
     }

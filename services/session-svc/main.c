@@ -4,8 +4,8 @@
  *     sessions.c      the registry; at a start, what was running is taken up
  *     session.c       one session: its row, its state;   state.c: which state follows which
  *     batch.c         decide, commit, then tell
- *     turns.c         prompts: accepted, queued, run, cancelled, ended
- *     permissions.c   the inbox of permission requests
+ *     turns.c         prompts: accepted, queued, run, cancelled, ended;   queue.c: moved, withdrawn, put
+ * first permissions.c   the inbox of permission requests
  *
  * the agent:
  *     link.c          an incarnation of an agent process: start, deadlines, end

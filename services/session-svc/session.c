@@ -25,7 +25,7 @@ struct session *session_new(struct sessions *all, struct sa_id id)
     s->id = id;
     s->batch = 1;
     sa_id_format(id, s->name);
-    char **texts[] = {&s->state_reason, &s->state_message,    &s->mode_id,
+    char **texts[] = {&s->state_reason, &s->state_message,    &s->canceller,      &s->mode_id,
                       &s->wanted_mode,  &s->agent_session_id, &s->link.process_id};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         session_set_text(texts[i], "");
@@ -59,7 +59,7 @@ void session_free(struct session *s)
     sa_timer_free(s->retry);
     free(s->create_key);
     window_clear(&s->window);
-    char *texts[] = {s->state_reason, s->state_message,    s->mode_id,
+    char *texts[] = {s->state_reason, s->state_message,    s->canceller,      s->mode_id,
                      s->wanted_mode,  s->agent_session_id, s->link.process_id};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         free(texts[i]);
@@ -106,6 +106,7 @@ static void take_row(struct session *s, const StoredSession *row)
     s->last_turn = row->last_turn;
     s->current_turn = row->current_turn;
     s->cancelling = row->cancelling;
+    session_set_text(&s->canceller, row->canceller);
     session_set_text(&s->mode_id, row->mode_id);
     session_set_text(&s->wanted_mode, row->wanted_mode);
     session_set_text(&s->agent_session_id, row->agent_session_id);
@@ -163,6 +164,7 @@ void session_fill_row(const struct session *s, StoredSession *row, struct sa_are
     row->last_turn = s->last_turn;
     row->current_turn = s->current_turn;
     row->cancelling = s->cancelling;
+    row->canceller = s->canceller;
     row->mode_id = s->mode_id;
     row->wanted_mode = s->wanted_mode;
     row->agent_session_id = s->agent_session_id;

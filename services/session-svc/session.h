@@ -30,7 +30,8 @@ enum {
 struct sessions;
 struct follower;
 
-/* A turn that is queued or runs, or has ended in a batch that is not committed yet. */
+/* A turn that is queued or runs, or has ended in a batch that is not committed yet. Those that wait are in
+ * the order in which they will run. */
 struct turn {
     struct turn *next;
     uint64_t number, accept_seq, start_seq;
@@ -38,7 +39,8 @@ struct turn {
     uint8_t digest[32];
     uint64_t accept_batch;
     uint64_t ended_batch; /* 0: it has not ended */
-    int64_t start_time_us;
+    int64_t accept_time_us, start_time_us;
+    char *preview;        /* the beginning of its first text */
     struct sa_buf stored; /* StoredTurn, packed, until the store has it */
 };
 
@@ -80,7 +82,8 @@ struct session {
     char *state_reason, *state_message;
     uint64_t head_seq, first_seq, last_turn, current_turn;
     bool cancelling;
-    struct turn *turns; /* by number: the running one, then those that wait */
+    char *canceller;
+    struct turn *turns; /* the running one, then those that wait */
     char *mode_id, *wanted_mode;
     char *agent_session_id;
     bool has_history, replay_history;

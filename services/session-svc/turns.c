@@ -13,10 +13,13 @@
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/talk.h"
 
+enum { PREVIEW_MAX = 200 };
+
 static void turn_free(struct turn *t)
 {
     free(t->request_id);
     free(t->author);
+    free(t->preview);
     sa_buf_fini(&t->stored);
     free(t);
 }
@@ -30,11 +33,12 @@ void turns_clear(struct session *s)
     s->turns = NULL;
 }
 
-static void append(struct session *s, struct turn *t)
+void turns_insert(struct session *s, struct turn *t, uint32_t position)
 {
     struct turn **at = &s->turns;
-    while (*at)
+    for (uint32_t waiting = 0; *at && (waiting += turns_wait(s, *at)) < position;)
         at = &(*at)->next;
+    t->next = *at;
     *at = t;
 }
 
@@ -46,25 +50,25 @@ struct turn *turns_find(struct session *s, uint64_t number)
     return t;
 }
 
-static bool waits(const struct session *s, const struct turn *t)
+bool turns_wait(const struct session *s, const struct turn *t)
 {
     return !t->ended_batch && t->number != s->current_turn;
 }
 
-static size_t count_waiting(const struct session *s)
+size_t turns_count_waiting(const struct session *s)
 {
     size_t n = 0;
     for (const struct turn *t = s->turns; t; t = t->next)
-        n += waits(s, t);
+        n += turns_wait(s, t);
     return n;
 }
 
 uint64_t *turns_queued(const struct session *s, struct sa_arena *arena, size_t *ret_n)
 {
-    uint64_t *list = sa_arena_alloc(arena, (count_waiting(s) + 1) * sizeof *list);
+    uint64_t *list = sa_arena_alloc(arena, (turns_count_waiting(s) + 1) * sizeof *list);
     *ret_n = 0;
     for (const struct turn *t = s->turns; t; t = t->next)
-        if (waits(s, t))
+        if (turns_wait(s, t))
             list[(*ret_n)++] = t->number;
     return list;
 }
@@ -97,7 +101,9 @@ static struct turn *from_stored(uint64_t number, const StoredTurn *row)
         memcpy(t->digest, row->digest.data, sizeof t->digest);
     t->accept_seq = row->accept_seq;
     t->start_seq = row->start_seq;
+    t->accept_time_us = row->accept_time_us;
     t->start_time_us = row->start_time_us;
+    t->preview = sa_strdup(row->preview);
     return t;
 }
 
@@ -108,7 +114,9 @@ static void fill_stored(struct turn *t, StoredTurn *row)
     row->digest = (ProtobufCBinaryData){sizeof t->digest, t->digest};
     row->accept_seq = t->accept_seq;
     row->start_seq = t->start_seq;
+    row->accept_time_us = t->accept_time_us;
     row->start_time_us = t->start_time_us;
+    row->preview = t->preview;
 }
 
 static int load_one(struct session *s, uint64_t number, sa_error **err)
@@ -120,7 +128,7 @@ static int load_one(struct session *s, uint64_t number, sa_error **err)
         return found < 0 ? -1
                          : sa_fail(err, SA_STORE_CORRUPT, "turn %llu of session %s is missing",
                                    (unsigned long long)number, s->name);
-    append(s, from_stored(number, row));
+    turns_insert(s, from_stored(number, row), UINT32_MAX);
     return 0;
 }
 
@@ -195,13 +203,12 @@ static int same_prompt(const uint8_t *a, const uint8_t *b, const char *request_i
     return sa_fail(err, SA_REQUEST_ID_REUSED, "request_id \"%s\" was used for another prompt", request_id);
 }
 
-/* 1: this request_id stands for a turn. */
-static int find_repeated(struct session *s, const char *request_id, const uint8_t digest[32],
-                         struct accepted_turn *ret, sa_error **err)
+static int find_by_digest(struct session *s, const char *request_id, const uint8_t digest[32],
+                          struct accepted_turn *ret, sa_error **err)
 {
     for (struct turn *t = s->turns; t; t = t->next)
         if (!strcmp(t->request_id, request_id)) {
-            *ret = (struct accepted_turn){.turn = t->number, .seq = t->accept_seq};
+            *ret = (struct accepted_turn){t->number, t->accept_seq, true};
             return same_prompt(t->digest, digest, request_id, err) ? -1 : 1;
         }
     struct store_key key = db_prompt_key(s->id, request_id);
@@ -215,8 +222,15 @@ static int find_repeated(struct session *s, const char *request_id, const uint8_
     key = db_numbered_key(s->id, known->turn);
     if (store_get(s->all->store, DB_TURNS, &key, &turn, err) <= 0)
         return -1;
-    *ret = (struct accepted_turn){.turn = known->turn, .seq = turn->accept_seq};
+    *ret = (struct accepted_turn){known->turn, turn->accept_seq, true};
     return 1;
+}
+
+int turns_find_repeated(struct session *s, const struct prompt *p, struct accepted_turn *ret, sa_error **err)
+{
+    uint8_t digest[32];
+    digest_content(p->content, p->n_content, digest);
+    return *p->request_id ? find_by_digest(s, p->request_id, digest, ret, err) : 0;
 }
 
 static void store_key_of_prompt(struct session *s, struct turn *t)
@@ -230,50 +244,70 @@ static void store_key_of_prompt(struct session *s, struct turn *t)
     store_put(session_set(s), DB_KEYS, &key, &row.base);
 }
 
-int turns_accept(struct session *s, ContentBlock *const *content, size_t n_content, const char *request_id,
-                 const char *author, struct accepted_turn *ret, sa_error **err)
+/* The first text, cut where a character ends. */
+static char *make_preview(const struct prompt *p)
 {
-    uint8_t digest[32];
-    if (check_content(content, n_content, err))
+    const char *text = "";
+    for (size_t i = 0; i < p->n_content && !*text; i++)
+        if (p->content[i]->kind_case == CONTENT_BLOCK__KIND_TEXT)
+            text = p->content[i]->text;
+    size_t n = strnlen(text, PREVIEW_MAX + 1);
+    if (n > PREVIEW_MAX)
+        for (n = PREVIEW_MAX; n && ((unsigned char)text[n] & 0xc0) == 0x80;)
+            n--;
+    return sa_strndup(text, n);
+}
+
+static void tell_accepted(struct session *s, struct turn *t, const struct prompt *p, uint32_t position)
+{
+    PromptAccepted accepted = PROMPT_ACCEPTED__INIT;
+    accepted.content = (ContentBlock **)(uintptr_t)p->content;
+    accepted.n_content = p->n_content;
+    accepted.author = t->author;
+    accepted.request_id = t->request_id;
+    accepted.position = position;
+    Event e = EVENT__INIT;
+    e.turn = t->number;
+    e.kind_case = EVENT__KIND_PROMPT_ACCEPTED;
+    e.prompt_accepted = &accepted;
+    t->accept_seq = session_event(s, &e);
+    t->accept_batch = s->batch;
+}
+
+int turns_accept(struct session *s, const struct prompt *p, struct accepted_turn *ret, sa_error **err)
+{
+    if (check_content(p->content, p->n_content, err))
         return -1;
-    digest_content(content, n_content, digest);
-    int repeated = *request_id ? find_repeated(s, request_id, digest, ret, err) : 0;
+    int repeated = turns_find_repeated(s, p, ret, err);
     if (repeated)
         return repeated < 0 ? -1 : 0;
     if (s->state == SESSION_STATE_DESTROYED)
         return sa_fail(err, SA_SESSION_DESTROYED, "session %s was destroyed", s->name);
-    if (count_waiting(s) >= SESSION_QUEUE_MAX)
+    size_t waiting = turns_count_waiting(s);
+    if (waiting >= SESSION_QUEUE_MAX)
         return sa_fail(err, SA_TOO_MANY, "session %s: %d prompts wait already", s->name, SESSION_QUEUE_MAX);
 
-    PromptAccepted accepted = PROMPT_ACCEPTED__INIT;
-    accepted.content = (ContentBlock **)(uintptr_t)content;
-    accepted.n_content = n_content;
-    accepted.author = (char *)(uintptr_t)author;
-    accepted.request_id = (char *)(uintptr_t)request_id;
-    Event e = EVENT__INIT;
-    e.turn = ++s->last_turn;
-    e.kind_case = EVENT__KIND_PROMPT_ACCEPTED;
-    e.prompt_accepted = &accepted;
-
     struct turn *t = sa_calloc(1, sizeof *t);
-    t->number = s->last_turn;
-    t->request_id = sa_strdup(request_id);
-    t->author = sa_strdup(author);
-    memcpy(t->digest, digest, sizeof digest);
-    t->accept_seq = session_event(s, &e);
-    t->accept_batch = s->batch;
-    append(s, t);
+    t->number = ++s->last_turn;
+    t->request_id = sa_strdup(p->request_id);
+    t->author = sa_strdup(p->author);
+    t->preview = make_preview(p);
+    t->accept_time_us = sa_wall_us();
+    digest_content(p->content, p->n_content, t->digest);
+    uint32_t position = p->first ? 1 : (uint32_t)waiting + 1;
+    tell_accepted(s, t, p, position);
+    turns_insert(s, t, position);
 
     StoredTurn row = STORED_TURN__INIT;
     fill_stored(t, &row);
-    row.content = (ContentBlock **)(uintptr_t)content;
-    row.n_content = n_content;
+    row.content = (ContentBlock **)(uintptr_t)p->content;
+    row.n_content = p->n_content;
     t->stored.len = stored_turn__pack(&row, sa_buf_reserve(&t->stored, stored_turn__get_packed_size(&row)));
     struct store_key key = db_numbered_key(s->id, t->number);
     store_put(session_set(s), DB_TURNS, &key, &row.base);
-    if (*request_id)
+    if (*p->request_id)
         store_key_of_prompt(s, t);
-    *ret = (struct accepted_turn){.turn = t->number, .seq = t->accept_seq};
+    *ret = (struct accepted_turn){t->number, t->accept_seq, false};
     return 0;
 }
 
@@ -282,7 +316,7 @@ int turns_accept(struct session *s, ContentBlock *const *content, size_t n_conte
 static struct turn *next_waiting(struct session *s)
 {
     struct turn *t = s->turns;
-    while (t && !waits(s, t))
+    while (t && !turns_wait(s, t))
         t = t->next;
     return t;
 }
@@ -335,28 +369,37 @@ void turns_advance(struct session *s)
 
 /* ---- end ---- */
 
-static void end(struct session *s, struct turn *t, StopReason stop, const char *reason, const char *message,
-                struct json raw)
+struct ending {
+    StopReason stop;
+    const char *reason, *message, *author; /* "": none */
+    struct json raw;
+};
+
+static void end(struct session *s, struct turn *t, const struct ending *how)
 {
+    int64_t now = sa_wall_us();
     TurnEnded ended = TURN_ENDED__INIT;
-    ended.stop_reason = stop;
-    ended.error_reason = (char *)(uintptr_t)reason;
-    ended.message = (char *)(uintptr_t)message;
-    if (t->start_time_us) {
-        int64_t us = sa_wall_us() - t->start_time_us;
-        ended.duration_ms = us > 0 ? (uint64_t)us / 1000 : 0;
-    }
+    ended.stop_reason = how->stop;
+    ended.error_reason = (char *)(uintptr_t)how->reason;
+    ended.message = (char *)(uintptr_t)how->message;
+    ended.author = (char *)(uintptr_t)how->author;
+    if (t->start_time_us && now > t->start_time_us)
+        ended.duration_ms = (uint64_t)(now - t->start_time_us) / 1000;
     Event e = EVENT__INIT;
     e.turn = t->number;
     e.kind_case = EVENT__KIND_TURN_ENDED;
     e.turn_ended = &ended;
-    if (raw.n && raw.n <= ACP_RAW_MAX) {
-        e.agent_json = (ProtobufCBinaryData){raw.n, (uint8_t *)(uintptr_t)raw.p};
+    if (how->raw.n && how->raw.n <= ACP_RAW_MAX) {
+        e.agent_json = (ProtobufCBinaryData){how->raw.n, (uint8_t *)(uintptr_t)how->raw.p};
         e.protocol_version = ACP_VERSION;
     }
     StoredTurn row = STORED_TURN__INIT;
     fill_stored(t, &row);
     row.end_seq = session_event(s, &e);
+    row.end_time_us = now;
+    row.stop_reason = ended.stop_reason;
+    row.error_reason = ended.error_reason;
+    row.message = ended.message;
     struct store_key key = db_numbered_key(s->id, t->number);
     store_put(session_set(s), DB_TURNS, &key, &row.base);
     t->ended_batch = s->batch;
@@ -368,10 +411,12 @@ void turns_end(struct session *s, StopReason stop, const char *reason, const cha
     if (!t)
         return;
     permissions_end_all(s, s->link.ending ? PERMISSION_OUTCOME_WITHDRAWN : PERMISSION_OUTCOME_CANCELLED);
-    end(s, t, stop, reason, message, raw);
+    const char *author = stop == STOP_REASON_CANCELLED ? s->canceller : "";
+    end(s, t, &(struct ending){stop, reason, message, author, raw});
     SA_FAULT("turn.end");
     s->current_turn = 0;
     s->cancelling = false;
+    session_set_text(&s->canceller, "");
     link_arm_cancel(s);
     link_arm_quiet(s);
     if (!s->link.ending)
@@ -381,7 +426,13 @@ void turns_end(struct session *s, StopReason stop, const char *reason, const cha
 void turns_end_queued(struct session *s, StopReason stop, const char *reason, const char *message)
 {
     for (struct turn *t; (t = next_waiting(s));)
-        end(s, t, stop, reason, message, (struct json){0});
+        end(s, t, &(struct ending){stop, reason, message, "", {0}});
+}
+
+void turns_drop(struct session *s, struct turn *t, const char *author)
+{
+    cleanup_free char *message = sa_format("withdrawn by %s", author);
+    end(s, t, &(struct ending){STOP_REASON_CANCELLED, "", message, author, {0}});
 }
 
 /* ---- cancel ---- */
@@ -400,13 +451,13 @@ int turns_cancel(struct session *s, uint64_t turn, const char *author, uint64_t 
                        (unsigned long long)number);
     *ret_turn = number;
     if (number != s->current_turn) {
-        cleanup_free char *message = sa_format("withdrawn by %s", author);
-        end(s, t, STOP_REASON_CANCELLED, "", message, (struct json){0});
+        turns_drop(s, t, author);
         return 0;
     }
     if (s->cancelling)
         return 0;
     s->cancelling = true;
+    session_set_text(&s->canceller, author);
     session_changed(s);
     SA_FAULT("turn.cancel");
     talk_cancel(s); /* before the answers: the agent is to know why they are what they are */

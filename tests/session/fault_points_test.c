@@ -69,6 +69,40 @@ static void cancel(struct stack *t, const char *id, uint64_t turn)
     assert_true(!*r.text || (t->deaths && !strcmp(r.text, "NO_TURN_RUNNING")));
 }
 
+static void must(struct reason r)
+{
+    assert_string_equal(r.text, "");
+}
+
+static void move(struct stack *t, const char *id, uint64_t turn, uint32_t position)
+{
+    struct reason r;
+    do
+        r = try_move(t, id, turn, position, NULL);
+    while (again(t, r));
+    must(r);
+}
+
+static void withdraw(struct stack *t, const char *id, uint64_t turn)
+{
+    struct reason r;
+    do
+        r = try_withdraw(t, id, turn);
+    while (again(t, r));
+    must(r);
+}
+
+static void steer(struct stack *t, const char *id, const char *text, const char *request_id, uint64_t turn)
+{
+    struct reason r;
+    uint64_t got = 0;
+    do
+        r = try_steer(t, id, 0, text, request_id, STEER_FALLBACK_CANCEL, &got);
+    while (again(t, r));
+    must(r);
+    assert_int_equal(got, turn);
+}
+
 static void destroy(struct stack *t, const char *id)
 {
     DestroySessionRequest req = DESTROY_SESSION_REQUEST__INIT;
@@ -138,10 +172,19 @@ static char *live(const char *fault, int *ret_deaths)
     viewer_until(v, 0, EVENT__KIND_TURN_STARTED, 2);
     cancel(t, id, 2);
     viewer_state(v, viewer_turn_end(v, 2)->seq, SESSION_STATE_IDLE);
-    prompt(t, id, "ABORT", "third", 3);
-    viewer_state(v, viewer_turn_end(v, 3)->seq, SESSION_STATE_SUSPENDED);
-    prompt(t, id, "back", "fourth", 4);
-    viewer_state(v, viewer_turn_end(v, 4)->seq, SESSION_STATE_IDLE);
+    prompt(t, id, "HANG", "third", 3);
+    viewer_until(v, 0, EVENT__KIND_TURN_STARTED, 3);
+    prompt(t, id, "never", "fourth", 4);
+    prompt(t, id, "last", "fifth", 5);
+    move(t, id, 5, 1);
+    withdraw(t, id, 4);
+    steer(t, id, "this way", "sixth", 6);
+    assert_true(viewer_turn_end(v, 6)->seq < viewer_turn_end(v, 5)->seq);
+    viewer_state(v, viewer_turn_end(v, 5)->seq, SESSION_STATE_IDLE);
+    prompt(t, id, "ABORT", "seventh", 7);
+    viewer_state(v, viewer_turn_end(v, 7)->seq, SESSION_STATE_SUSPENDED);
+    prompt(t, id, "back", "eighth", 8);
+    viewer_state(v, viewer_turn_end(v, 8)->seq, SESSION_STATE_IDLE);
     destroy(t, id);
     viewer_state(v, 0, SESSION_STATE_DESTROYED);
     struct sa_buf log = {0};

@@ -279,6 +279,52 @@ struct reason try_cancel(struct stack *t, const char *session, uint64_t turn)
     return reason_of(err);
 }
 
+struct reason try_move(struct stack *t, const char *session, uint64_t turn, uint32_t position,
+                       uint32_t *ret_position)
+{
+    MovePromptRequest req = MOVE_PROMPT_REQUEST__INIT;
+    req.session_id = (char *)(uintptr_t)session;
+    req.turn = turn;
+    req.position = position;
+    sa_error *err = NULL;
+    MovePromptResponse *res = move_prompt_wait(t->caller.channel, &req, NULL, &err);
+    if (res && ret_position)
+        *ret_position = res->position;
+    rpc_message_free(res);
+    return reason_of(err);
+}
+
+struct reason try_withdraw(struct stack *t, const char *session, uint64_t turn)
+{
+    WithdrawPromptRequest req = WITHDRAW_PROMPT_REQUEST__INIT;
+    req.session_id = (char *)(uintptr_t)session;
+    req.turn = turn;
+    sa_error *err = NULL;
+    rpc_message_free(withdraw_prompt_wait(t->caller.channel, &req, NULL, &err));
+    return reason_of(err);
+}
+
+struct reason try_steer(struct stack *t, const char *session, uint64_t turn, const char *text,
+                        const char *request_id, SteerFallback fallback, uint64_t *ret_turn)
+{
+    ContentBlock block = CONTENT_BLOCK__INIT, *blocks[] = {&block};
+    block.kind_case = CONTENT_BLOCK__KIND_TEXT;
+    block.text = (char *)(uintptr_t)text;
+    SteerTurnRequest req = STEER_TURN_REQUEST__INIT;
+    req.session_id = (char *)(uintptr_t)session;
+    req.turn = turn;
+    req.content = blocks;
+    req.n_content = 1;
+    req.request_id = (char *)(uintptr_t)request_id;
+    req.fallback = fallback;
+    sa_error *err = NULL;
+    SteerTurnResponse *res = steer_turn_wait(t->caller.channel, &req, NULL, &err);
+    if (res && ret_turn)
+        *ret_turn = res->turn;
+    rpc_message_free(res);
+    return reason_of(err);
+}
+
 uint64_t cancel_turn(struct stack *t, const char *session, uint64_t turn)
 {
     must(try_cancel(t, session, turn), "CancelTurn");

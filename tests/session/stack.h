@@ -54,6 +54,12 @@ struct reason try_prompt(struct stack *t, const char *session, const char *text,
 struct reason try_answer(struct stack *t, const char *session, const char *permission, const char *option);
 struct reason try_cancel(struct stack *t, const char *session, uint64_t turn);
 
+struct reason try_move(struct stack *t, const char *session, uint64_t turn, uint32_t position,
+                       uint32_t *ret_position);
+struct reason try_withdraw(struct stack *t, const char *session, uint64_t turn);
+struct reason try_steer(struct stack *t, const char *session, uint64_t turn, const char *text,
+                        const char *request_id, SteerFallback fallback, uint64_t *ret_turn);
+
 /* ---- a viewer: reads a session's log, and comes back after every break where it was ---- */
 
 struct viewer {
