@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "services/session-svc/acp_config.h"
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/lines.h"
 
@@ -13,6 +14,18 @@
     } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_config(struct sa_arena *arena, struct json v)
+{
+    size_t n, choices = 0;
+    struct acp_option *options = acp_config(arena, v, &n);
+    MUST(n <= ACP_OPTIONS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        MUST(*options[i].option->option_id && *options[i].option->value);
+        choices += options[i].option->n_choices;
+    }
+    MUST(choices <= ACP_CHOICES_MAX);
+}
 
 static void check_line(const void *p, size_t n)
 {
@@ -30,9 +43,11 @@ static void check_line(const void *p, size_t n)
     } else {
         acp_error_text(arena, m.error);
         acp_stop_reason(json_get(m.result, "stopReason"));
+        check_config(arena, m.result);
     }
     if (m.params.n) {
         size_t options;
+        check_config(arena, json_get(m.params, "update"));
         acp_tool_call(arena, json_get(m.params, "toolCall"));
         acp_permission_options(arena, json_get(m.params, "options"), &options);
     }

@@ -1,5 +1,7 @@
 #include "services/session-svc/acp_write.h"
 
+#include <string.h>
+
 #include "services/session-svc/acp_read.h"
 
 void acp_open_request(struct sa_buf *out, uint64_t id, const char *method)
@@ -177,13 +179,19 @@ void acp_prompt(struct sa_buf *out, uint64_t id, const char *agent_session_id, C
     acp_close(out);
 }
 
-void acp_set_mode(struct sa_buf *out, uint64_t id, const char *agent_session_id, const char *mode_id)
+void acp_set(struct sa_buf *out, uint64_t id, const char *method, const char *agent_session_id,
+             const char *config_id, const char *key, const char *value, bool boolean)
 {
-    acp_open_request(out, id, "session/set_mode");
+    acp_open_request(out, id, method);
     struct json_writer w = json_writer(out);
     json_begin_object(&w);
     member_string(&w, "sessionId", agent_session_id);
-    member_string(&w, "modeId", mode_id);
+    if (config_id)
+        member_string(&w, "configId", config_id);
+    if (boolean)
+        member_bool(&w, key, !strcmp(value, "true"));
+    else
+        member_string(&w, key, value);
     json_end_object(&w);
     acp_close(out);
 }

@@ -22,7 +22,10 @@ void acp_open_session(struct sa_buf *out, uint64_t id, const char *method, const
 /* context: text that goes before the content; may be empty. */
 void acp_prompt(struct sa_buf *out, uint64_t id, const char *agent_session_id, ContentBlock *const *content,
                 size_t n, const struct sa_buf *context);
-void acp_set_mode(struct sa_buf *out, uint64_t id, const char *agent_session_id, const char *mode_id);
+/* session/set_mode (key modeId), session/set_model (modelId), session/set_config_option (value; with the id
+ * of the option, else NULL). boolean: the value is true or false. */
+void acp_set(struct sa_buf *out, uint64_t id, const char *method, const char *agent_session_id,
+             const char *config_id, const char *key, const char *value, bool boolean);
 void acp_cancel(struct sa_buf *out, const char *agent_session_id);
 
 #endif

@@ -10,6 +10,7 @@ static const struct session_service_handlers session_handlers = {
     .send_prompt = api_send_prompt,
     .run_prompt = api_run_prompt,
     .cancel_turn = api_cancel_turn,
+    .configure_session = api_configure_session,
     .move_prompt = api_move_prompt,
     .withdraw_prompt = api_withdraw_prompt,
     .steer_turn = api_steer_turn,

@@ -30,6 +30,9 @@ void api_steer_turn(void *api, struct rpc_call *call, const SteerTurnRequest *re
 void api_get_turn(void *api, struct rpc_call *call, const GetTurnRequest *req);
 void api_list_turns(void *api, struct rpc_call *call, const ListTurnsRequest *req);
 
+/* api_config.c */
+void api_configure_session(void *api, struct rpc_call *call, const ConfigureSessionRequest *req);
+
 /* api_events.c */
 void api_stream_events(void *api, struct rpc_call *call, const StreamEventsRequest *req);
 void api_list_events(void *api, struct rpc_call *call, const ListEventsRequest *req);

@@ -4,6 +4,7 @@
 #include "adapters/os/log.h"
 #include "adapters/os/sha256.h"
 #include "services/session-svc/api.h"
+#include "services/session-svc/config.h"
 #include "services/session-svc/page_token.h"
 
 enum {
@@ -12,7 +13,6 @@ enum {
     LABELS_MAX = 64,
     LABEL_BYTES_MAX = 256,
     CWD_BYTES_MAX = 4095,
-    MODE_BYTES_MAX = 256,
 };
 
 /* ---- create ---- */
@@ -54,8 +54,6 @@ static int check_create(const CreateSessionRequest *req, sa_error **err)
             strlen(req->labels[i]->value) > LABEL_BYTES_MAX)
             return sa_fail(err, SA_INVALID_REQUEST,
                            "labels: a key is empty, or a key or value is over %d bytes", LABEL_BYTES_MAX);
-    if (strlen(req->mode_id) > MODE_BYTES_MAX)
-        return sa_fail(err, SA_INVALID_REQUEST, "mode_id: over %d bytes", MODE_BYTES_MAX);
     return 0;
 }
 
@@ -202,7 +200,13 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
 {
     struct sessions *all = api;
     sa_error *err = NULL;
-    if (check_create(req, &err)) {
+    struct config_wish *wishes;
+    size_t n_wishes;
+    /* Both maps have string keys and values: the same layout under two names. */
+    if (check_create(req, &err) ||
+        config_wishes(rpc_arena(call), req->mode_id, req->model, req->thought_level,
+                      (const ConfigureSessionRequest__OptionsEntry *const *)(const void *)req->options,
+                      req->n_options, &wishes, &n_wishes, &err)) {
         rpc_fail(call, err);
         return;
     }
@@ -220,7 +224,7 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
     memcpy(s->create_digest, digest, sizeof digest);
     if (*req->request_id)
         s->create_key = steal_pointer(&text_key);
-    session_set_text(&s->wanted_mode, req->mode_id);
+    config_begin(s, wishes, n_wishes, rpc_principal(call));
     sessions_insert(all, s);
     put_spec(s, req, rpc_principal(call));
     if (*req->request_id)
@@ -247,6 +251,10 @@ void api_get_session(void *api, struct rpc_call *call, const GetSessionRequest *
     }
     GetSessionResponse res = GET_SESSION_RESPONSE__INIT;
     res.session = session;
+    if (config_describe(all, id, rpc_arena(call), &res.config_options, &res.n_config_options, &err)) {
+        rpc_fail(call, err);
+        return;
+    }
     get_session_reply(call, &res);
 }
 

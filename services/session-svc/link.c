@@ -8,6 +8,7 @@
 #include "adapters/os/log.h"
 #include "sandboxagent/process/v1/process_service.rpc.h"
 #include "services/session-svc/api.h"
+#include "services/session-svc/config.h"
 #include "services/session-svc/environment.h"
 #include "services/session-svc/permissions.h"
 #include "services/session-svc/requests.h"
@@ -173,6 +174,7 @@ void link_end(struct session *s, bool failed, const char *reason, const char *me
               (struct json){0});
     permissions_end_all(s, PERMISSION_OUTCOME_WITHDRAWN);
     l->ending = false;
+    config_agent_gone(s);
     drop_rows(s);
     link_detach(s);
     sa_timer_stop(l->deadline);
@@ -254,7 +256,8 @@ static uint32_t phase_ms(const struct session *s)
 void link_arm_deadline(struct session *s)
 {
     AgentPhase p = s->link.phase;
-    if (p == AGENT_PHASE_NONE || p == AGENT_PHASE_READY || s->link.doomed)
+    bool idle = p == AGENT_PHASE_READY && (s->current_turn || !config_busy(s));
+    if (p == AGENT_PHASE_NONE || idle || s->link.doomed)
         sa_timer_stop(s->link.deadline);
     else
         sa_timer_start(s->link.deadline, phase_ms(s));

@@ -14,6 +14,7 @@ enum {
     LINK_OUTBOX_MAX = 32 << 20, /* bytes that the agent has not read */
     LINK_STDERR_LINE_MAX = 64 << 10,
     LINK_REQUESTS_MAX = 16, /* of ours that are unanswered */
+    LINK_METHOD_MAX = 32,
 };
 
 struct session;
@@ -45,7 +46,7 @@ struct link {
     uint64_t stdout_offset, stderr_offset, stdin_end, last_request_id;
     struct {
         uint64_t id;
-        char method[24];
+        char method[LINK_METHOD_MAX];
     } requests[LINK_REQUESTS_MAX];
     size_t n_requests;
     bool can_load, can_resume;

@@ -8,6 +8,7 @@
  * first permissions.c   the inbox of permission requests
  *
  * the agent:
+ *     config.c        mode, model and other options of the agent;   acp_config.c: what it offers
  *     link.c          an incarnation of an agent process: start, deadlines, end
  *     link_io.c       its standard streams, by offset, through process-svc;   lines.c: cut into lines
  *     talk.c          the conversation: handshake, updates, answers

@@ -5,6 +5,7 @@
 
 #include "adapters/os/log.h"
 #include "services/session-svc/api.h"
+#include "services/session-svc/config.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/permissions.h"
 #include "services/session-svc/requests.h"
@@ -25,8 +26,8 @@ struct session *session_new(struct sessions *all, struct sa_id id)
     s->id = id;
     s->batch = 1;
     sa_id_format(id, s->name);
-    char **texts[] = {&s->state_reason, &s->state_message,    &s->canceller,      &s->mode_id,
-                      &s->wanted_mode,  &s->agent_session_id, &s->link.process_id};
+    char **texts[] = {&s->state_reason, &s->state_message, &s->canceller,        &s->mode_id,
+                      &s->model,        &s->thought_level, &s->agent_session_id, &s->link.process_id};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         session_set_text(texts[i], "");
     link_init(s);
@@ -38,6 +39,7 @@ static void clear(struct session *s)
 {
     link_fini(s);
     turns_clear(s);
+    config_clear(s);
     permissions_clear(s);
     for (struct condemned *c = s->condemned, *next; c; c = next) {
         next = c->next;
@@ -59,8 +61,8 @@ void session_free(struct session *s)
     sa_timer_free(s->retry);
     free(s->create_key);
     window_clear(&s->window);
-    char *texts[] = {s->state_reason, s->state_message,    s->canceller,      s->mode_id,
-                     s->wanted_mode,  s->agent_session_id, s->link.process_id};
+    char *texts[] = {s->state_reason, s->state_message, s->canceller,        s->mode_id,
+                     s->model,        s->thought_level, s->agent_session_id, s->link.process_id};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         free(texts[i]);
     free(s);
@@ -108,7 +110,6 @@ static void take_row(struct session *s, const StoredSession *row)
     s->cancelling = row->cancelling;
     session_set_text(&s->canceller, row->canceller);
     session_set_text(&s->mode_id, row->mode_id);
-    session_set_text(&s->wanted_mode, row->wanted_mode);
     session_set_text(&s->agent_session_id, row->agent_session_id);
     s->has_history = row->has_history;
     s->replay_history = row->replay_history;
@@ -166,7 +167,6 @@ void session_fill_row(const struct session *s, StoredSession *row, struct sa_are
     row->cancelling = s->cancelling;
     row->canceller = s->canceller;
     row->mode_id = s->mode_id;
-    row->wanted_mode = s->wanted_mode;
     row->agent_session_id = s->agent_session_id;
     row->has_history = s->has_history;
     row->replay_history = s->replay_history;
@@ -179,6 +179,7 @@ void session_fill_row(const struct session *s, StoredSession *row, struct sa_are
     row->condemned = sa_arena_alloc(arena, (n + 1) * sizeof *row->condemned);
     for (struct condemned *c = s->condemned; c; c = c->next)
         row->condemned[row->n_condemned++] = c->process_id;
+    config_fill_row(s, row, arena);
     fill_link(&s->link, row, arena);
 }
 
@@ -198,7 +199,8 @@ int session_load(struct session *s, sa_error **err)
     s->agent = agents_find(spec->agent, NULL);
     take_row(s, row);
     s->committed_batch = s->batch++; /* all that is here is true */
-    if (turns_load(s, row, err) || requests_load(s, err) || link_load_outbox(s, err))
+    if (turns_load(s, row, err) || config_load(s, row, err) || requests_load(s, err) ||
+        link_load_outbox(s, err))
         return -1;
     return 1;
 }
@@ -257,6 +259,8 @@ Session *session_describe(struct sessions *all, struct sa_id id, struct sa_arena
     out->process_id = sa_arena_strdup(arena, row->process_id);
     out->pending_permissions = row->pending_permissions;
     out->mode_id = sa_arena_strdup(arena, row->mode_id);
+    out->model = sa_arena_strdup(arena, row->model);
+    out->thought_level = sa_arena_strdup(arena, row->thought_level);
     return out;
 }
 

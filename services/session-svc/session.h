@@ -84,7 +84,10 @@ struct session {
     bool cancelling;
     char *canceller;
     struct turn *turns; /* the running one, then those that wait */
-    char *mode_id, *wanted_mode;
+    char *mode_id, *model, *thought_level;
+    struct setting *settings; /* config.c */
+    StoredConfig *config;     /* what the agent offers; NULL: it has told nothing */
+    uint8_t config_told[32];
     char *agent_session_id;
     bool has_history, replay_history;
     int64_t change_time_us;

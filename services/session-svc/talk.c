@@ -6,6 +6,7 @@
 #include "adapters/os/log.h"
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/acp_write.h"
+#include "services/session-svc/config.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/turns.h"
@@ -23,7 +24,7 @@ const char *talk_awaited(const struct session *s)
 
 /* ---- our requests ---- */
 
-static uint64_t request_id(struct session *s, const char *method)
+uint64_t talk_request_id(struct session *s, const char *method)
 {
     struct link *l = &s->link;
     if (l->n_requests == LINK_REQUESTS_MAX) /* cannot be: a phase and a turn send one each */
@@ -36,7 +37,7 @@ static uint64_t request_id(struct session *s, const char *method)
 }
 
 /* The method of an answered request goes to method; false: it is none of ours. */
-static bool take_request(struct session *s, uint64_t id, char method[24])
+static bool take_request(struct session *s, uint64_t id, char method[LINK_METHOD_MAX])
 {
     struct link *l = &s->link;
     for (size_t i = 0; i < l->n_requests; i++)
@@ -52,14 +53,14 @@ static bool take_request(struct session *s, uint64_t id, char method[24])
 void talk_initialize(struct session *s)
 {
     cleanup_buf struct sa_buf out = {0};
-    acp_initialize(&out, request_id(s, "initialize"), !s->agent->no_files);
+    acp_initialize(&out, talk_request_id(s, "initialize"), !s->agent->no_files);
     link_send(s, &out);
 }
 
 void talk_prompt(struct session *s, ContentBlock *const *content, size_t n, const struct sa_buf *context)
 {
     cleanup_buf struct sa_buf out = {0};
-    acp_prompt(&out, request_id(s, "session/prompt"), s->agent_session_id, content, n, context);
+    acp_prompt(&out, talk_request_id(s, "session/prompt"), s->agent_session_id, content, n, context);
     link_send(s, &out);
 }
 
@@ -105,7 +106,7 @@ static void open_with(struct session *s, RestoreMethod method)
     s->link.open_method = method;
     const char *name = open_method(method);
     cleanup_buf struct sa_buf out = {0};
-    acp_open_session(&out, request_id(s, name), name, spec->cwd.data, spec->cwd.len,
+    acp_open_session(&out, talk_request_id(s, name), name, spec->cwd.data, spec->cwd.len,
                      method == RESTORE_METHOD_NEW ? "" : s->agent_session_id);
     enter(s, AGENT_PHASE_OPENING);
     link_send(s, &out);
@@ -156,29 +157,22 @@ static void tell_restored(struct session *s, RestoreMethod method)
 
 static void ready(struct session *s)
 {
+    struct sa_arena *arena = sa_arena_new();
+    config_settled(s, arena);
     enter(s, AGENT_PHASE_READY);
     session_move(s, STATE_AGENT_READY, NULL, NULL);
+    sa_arena_free(arena);
 }
 
-enum { MODE_ID_MAX = 256 };
-
-/* What an agent calls its modes is its business, but not without measure. */
-static void note_mode(struct session *s, const char *mode)
+void talk_configure(struct session *s)
 {
-    if (*mode && strlen(mode) <= MODE_ID_MAX)
-        session_set_text(&s->mode_id, mode);
-}
-
-static void choose_mode(struct session *s)
-{
-    if (!*s->wanted_mode || !strcmp(s->wanted_mode, s->mode_id)) {
+    bool asked = config_next(s);
+    if (s->link.phase == AGENT_PHASE_READY)
+        link_arm_deadline(s);
+    else if (asked)
+        enter(s, AGENT_PHASE_CONFIGURING);
+    else
         ready(s);
-        return;
-    }
-    cleanup_buf struct sa_buf out = {0};
-    acp_set_mode(&out, request_id(s, "session/set_mode"), s->agent_session_id, s->wanted_mode);
-    enter(s, AGENT_PHASE_CONFIGURING);
-    link_send(s, &out);
 }
 
 static void session_opened(struct session *s, struct sa_arena *arena, const struct acp_message *m)
@@ -208,26 +202,14 @@ static void session_opened(struct session *s, struct sa_arena *arena, const stru
     } else {
         tell_restored(s, method);
     }
-    note_mode(s, json_arena_string(arena, json_get(m->result, "modes.currentModeId")));
-    choose_mode(s);
+    config_opened(s, arena, m->result);
+    talk_configure(s);
 }
 
-static void mode_set(struct session *s, struct sa_arena *arena, const struct acp_message *m)
+static void configured(struct session *s, struct sa_arena *arena, const struct acp_message *m)
 {
-    if (m->error.n) {
-        ErrorRaised raised = ERROR_RAISED__INIT;
-        raised.reason = (char *)(uintptr_t)sa_reason_name(SA_AGENT_ERROR);
-        raised.message = sa_arena_format(arena, "agent %s refused mode \"%s\": %s", talk_agent(s),
-                                         s->wanted_mode, acp_error_text(arena, m->error));
-        Event e = EVENT__INIT;
-        e.kind_case = EVENT__KIND_ERROR;
-        e.error = &raised;
-        session_event(s, &e);
-        session_set_text(&s->wanted_mode, "");
-    } else {
-        session_set_text(&s->mode_id, s->wanted_mode);
-    }
-    ready(s);
+    config_answered(s, arena, m);
+    talk_configure(s);
 }
 
 static void prompt_answered(struct session *s, struct sa_arena *arena, const struct acp_message *m)
@@ -248,11 +230,16 @@ static void response(struct session *s, struct sa_arena *arena, const struct acp
         const char *method;
         void (*answered)(struct session *s, struct sa_arena *arena, const struct acp_message *m);
     } answers[] = {
-        {"initialize", initialized},      {"session/new", session_opened},
-        {"session/load", session_opened}, {"session/resume", session_opened},
-        {"session/set_mode", mode_set},   {"session/prompt", prompt_answered},
+        {"initialize", initialized},
+        {"session/new", session_opened},
+        {"session/load", session_opened},
+        {"session/resume", session_opened},
+        {"session/set_mode", configured},
+        {"session/set_model", configured},
+        {"session/set_config_option", configured},
+        {"session/prompt", prompt_answered},
     };
-    char method[24];
+    char method[LINK_METHOD_MAX];
     if (!take_request(s, m->request_id, method)) {
         Unknown unknown = UNKNOWN__INIT;
         unknown.name = sa_arena_strdup(arena, "response");
@@ -268,13 +255,15 @@ static void response(struct session *s, struct sa_arena *arena, const struct acp
             answers[i].answered(s, arena, m);
 }
 
-static void update(struct session *s, const struct acp_message *m)
+static void update(struct session *s, struct sa_arena *arena, const struct acp_message *m)
 {
     /* Between session/load and its answer the agent tells the history again: the log has it. */
     if (s->link.phase == AGENT_PHASE_OPENING && s->link.open_method == RESTORE_METHOD_LOAD)
         return;
-    if (m->event->kind_case == EVENT__KIND_MODE_CHANGED)
-        note_mode(s, m->event->mode_changed->mode_id);
+    bool config =
+        m->event->kind_case == EVENT__KIND_MODE_CHANGED || m->event->kind_case == EVENT__KIND_CONFIG_CHANGED;
+    if (config && !config_reported(s, arena, m))
+        return;
     session_event(s, m->event);
 }
 
@@ -292,7 +281,7 @@ void talk_line(struct session *s, struct sa_arena *arena, const struct line *lin
         requests_take(s, arena, &m, line->offset);
         break;
     case ACP_UPDATE:
-        update(s, &m);
+        update(s, arena, &m);
         break;
     case ACP_NOTIFICATION:
     case ACP_NOT_JSON_RPC:

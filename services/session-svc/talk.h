@@ -13,6 +13,11 @@ void talk_initialize(struct session *s);
 void talk_prompt(struct session *s, ContentBlock *const *content, size_t n, const struct sa_buf *context);
 void talk_cancel(struct session *s);
 
+/* Tells the agent the next of the wishes for its configuration; when it has them all, it is ready. */
+void talk_configure(struct session *s);
+/* The id for a request of ours with this method, whose answer is then expected. */
+uint64_t talk_request_id(struct session *s, const char *method);
+
 /* The agent's name, and the method whose answer it owes, for messages. */
 const char *talk_agent(const struct session *s);
 const char *talk_awaited(const struct session *s);

@@ -7,6 +7,7 @@
 #include "adapters/os/sha256.h"
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/acp_write.h"
+#include "services/session-svc/config.h"
 #include "services/session-svc/history.h"
 #include "services/session-svc/permissions.h"
 #include "services/session-svc/requests.h"
@@ -358,6 +359,8 @@ void turns_advance(struct session *s)
 {
     if (s->state == SESSION_STATE_DESTROYED || s->current_turn || s->all->draining)
         return;
+    if (s->link.phase == AGENT_PHASE_READY && config_busy(s))
+        return; /* a wish that came first is told first */
     struct turn *t = next_waiting(s);
     if (!t)
         return;
@@ -419,6 +422,7 @@ void turns_end(struct session *s, StopReason stop, const char *reason, const cha
     session_set_text(&s->canceller, "");
     link_arm_cancel(s);
     link_arm_quiet(s);
+    link_arm_deadline(s);
     if (!s->link.ending)
         session_move(s, STATE_TURN_ENDS, NULL, NULL);
 }

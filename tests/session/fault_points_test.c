@@ -32,6 +32,7 @@ static char *create(struct stack *t)
     struct reason r;
     char *id = NULL;
     req.agent = (char[]){"mock"};
+    req.mode_id = (char[]){"auto"};
     req.request_id = (char[]){"the session"};
     do
         r = try_create(t, &req, &id);

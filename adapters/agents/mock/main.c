@@ -212,25 +212,9 @@ static void open_session(struct mock *m, struct json id, struct json params, str
         mock_chunk(m, "agent_message_chunk", "early", 5);
     m->answer.len = 0;
     cleanup_buf struct sa_buf out = {0};
-    sa_buf_addf(&out,
-                "{\"sessionId\":\"%s\",\"modes\":{\"currentModeId\":\"ask\",\"availableModes\":["
-                "{\"id\":\"ask\",\"name\":\"Ask\"},{\"id\":\"auto\",\"name\":\"Auto\"}]}}",
-                m->session_id);
-    mock_answer(id, "result", &out);
-}
-
-static void set_mode(struct mock *m, struct json id, struct json params)
-{
-    struct json mode = json_get(params, "modeId");
-    if (!json_is(mode, "ask") && !json_is(mode, "auto")) {
-        mock_error(id, -32602, "There is no such mode");
-        return;
-    }
-    cleanup_buf struct sa_buf update = {0}, out = {0};
-    sa_buf_addf(&update, "{\"sessionUpdate\":\"current_mode_update\",\"currentModeId\":%.*s}", (int)mode.n,
-                mode.p);
-    mock_update(m, &update);
-    sa_buf_addf(&out, "{}");
+    sa_buf_addf(&out, "{\"sessionId\":\"%s\",", m->session_id);
+    mock_put_config(&out);
+    sa_buf_addf(&out, "}");
     mock_answer(id, "result", &out);
 }
 
@@ -307,7 +291,11 @@ static void handle(struct mock *m, const char *line, size_t n)
                json_is(rpc.method, "session/resume")) {
         open_session(m, rpc.id, rpc.params, rpc.method);
     } else if (json_is(rpc.method, "session/set_mode")) {
-        set_mode(m, rpc.id, rpc.params);
+        mock_set_mode(m, rpc.id, rpc.params);
+    } else if (json_is(rpc.method, "session/set_model")) {
+        mock_set_model(m, rpc.id, rpc.params);
+    } else if (json_is(rpc.method, "session/set_config_option")) {
+        mock_set_option(m, rpc.id, rpc.params);
     } else if (json_is(rpc.method, "session/prompt")) {
         prompt(m, rpc.id, rpc.params);
     } else {

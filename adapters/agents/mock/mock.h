@@ -42,6 +42,18 @@ void mock_chunk(struct mock *m, const char *kind, const char *text, size_t n);
 /* One line into the conversation's file. */
 void mock_remember(struct mock *m, const char *who, const void *text, size_t n);
 
+/* ---- config.c ---- */
+
+/* Members of the answer to session/new. */
+void mock_put_config(struct sa_buf *out);
+void mock_set_mode(struct mock *m, struct json id, struct json params);
+void mock_set_model(struct mock *m, struct json id, struct json params);
+void mock_set_option(struct mock *m, struct json id, struct json params);
+/* By itself; tells it. */
+void mock_change_model(struct mock *m, const char *value);
+/* What is set, for a person. free() it. */
+char *mock_config_text(void);
+
 /* ---- script.c ---- */
 
 void mock_run(struct mock *m, const char *prompt, size_t n);

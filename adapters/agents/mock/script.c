@@ -227,6 +227,18 @@ static void mode(struct mock *m, char *rest)
     mock_update(m, &update);
 }
 
+static void change_model(struct mock *m, char *rest)
+{
+    mock_change_model(m, word(&rest));
+}
+
+static void config(struct mock *m, char *rest)
+{
+    (void)rest;
+    cleanup_free char *text = mock_config_text();
+    say(m, text);
+}
+
 static void usage(struct mock *m, char *rest)
 {
     cleanup_buf struct sa_buf update = {0};
@@ -337,13 +349,36 @@ static const struct {
     const char *word;
     void (*run)(struct mock *m, char *rest);
 } words[] = {
-    {"TICK", tick},        {"BURST", burst},      {"BIG", big},        {"LINE", line},
-    {"RAW", raw},          {"GARBAGE", garbage},  {"WRITE", do_write}, {"PERMISSION", permission},
-    {"FSREAD", fs_read},   {"FSWRITE", fs_write}, {"ASK", ask},        {"NOTIFY", notify},
-    {"THINK", think},      {"PLAN", plan},        {"MODE", mode},      {"USAGE", usage},
-    {"STDERR", to_stderr}, {"SLOW", slow},        {"HANG", hang},      {"IGNORECANCEL", ignore_cancel},
-    {"LATE", late},        {"FAIL", fail},        {"STOP", stop},      {"EXIT", do_exit},
-    {"ABORT", do_abort},   {"CHILD", child},      {"ENV", env},        {"PWD", pwd},
+    {"TICK", tick},
+    {"BURST", burst},
+    {"BIG", big},
+    {"LINE", line},
+    {"RAW", raw},
+    {"GARBAGE", garbage},
+    {"WRITE", do_write},
+    {"PERMISSION", permission},
+    {"FSREAD", fs_read},
+    {"FSWRITE", fs_write},
+    {"ASK", ask},
+    {"NOTIFY", notify},
+    {"THINK", think},
+    {"PLAN", plan},
+    {"MODE", mode},
+    {"USAGE", usage},
+    {"STDERR", to_stderr},
+    {"SLOW", slow},
+    {"HANG", hang},
+    {"IGNORECANCEL", ignore_cancel},
+    {"LATE", late},
+    {"FAIL", fail},
+    {"STOP", stop},
+    {"EXIT", do_exit},
+    {"ABORT", do_abort},
+    {"CHILD", child},
+    {"ENV", env},
+    {"CONFIG", config},
+    {"MODEL", change_model},
+    {"PWD", pwd},
 };
 
 static void run_line(struct mock *m, char *text)
