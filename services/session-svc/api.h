@@ -13,7 +13,6 @@ void api_register(struct sessions *all);
 /* api_sessions.c */
 void api_create_session(void *api, struct rpc_call *call, const CreateSessionRequest *req);
 void api_get_session(void *api, struct rpc_call *call, const GetSessionRequest *req);
-void api_list_sessions(void *api, struct rpc_call *call, const ListSessionsRequest *req);
 void api_destroy_session(void *api, struct rpc_call *call, const DestroySessionRequest *req);
 /* A process of the session was deleted: answers who waits for the end of all. */
 void api_answer_destroyed(struct session *s);
@@ -23,12 +22,20 @@ void api_send_prompt(void *api, struct rpc_call *call, const SendPromptRequest *
 void api_run_prompt(void *api, struct rpc_call *call, const RunPromptRequest *req);
 void api_cancel_turn(void *api, struct rpc_call *call, const CancelTurnRequest *req);
 
+/* api_list.c */
+void api_list_sessions(void *api, struct rpc_call *call, const ListSessionsRequest *req);
+
 /* api_queue.c */
 void api_move_prompt(void *api, struct rpc_call *call, const MovePromptRequest *req);
 void api_withdraw_prompt(void *api, struct rpc_call *call, const WithdrawPromptRequest *req);
 void api_steer_turn(void *api, struct rpc_call *call, const SteerTurnRequest *req);
 void api_get_turn(void *api, struct rpc_call *call, const GetTurnRequest *req);
 void api_list_turns(void *api, struct rpc_call *call, const ListTurnsRequest *req);
+
+/* api_profile.c */
+void api_update_session(void *api, struct rpc_call *call, const UpdateSessionRequest *req);
+void api_archive_session(void *api, struct rpc_call *call, const ArchiveSessionRequest *req);
+void api_unarchive_session(void *api, struct rpc_call *call, const UnarchiveSessionRequest *req);
 
 /* api_config.c */
 void api_configure_session(void *api, struct rpc_call *call, const ConfigureSessionRequest *req);

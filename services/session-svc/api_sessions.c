@@ -5,13 +5,11 @@
 #include "adapters/os/sha256.h"
 #include "services/session-svc/api.h"
 #include "services/session-svc/config.h"
-#include "services/session-svc/page_token.h"
+#include "services/session-svc/profile.h"
 
 enum {
     ENV_MAX = 1000,
     ENV_BYTES_MAX = 512 << 10,
-    LABELS_MAX = 64,
-    LABEL_BYTES_MAX = 256,
     CWD_BYTES_MAX = 4095,
 };
 
@@ -47,13 +45,13 @@ static int check_create(const CreateSessionRequest *req, sa_error **err)
         (req->cwd.data[0] != '/' || req->cwd.len > CWD_BYTES_MAX || memchr(req->cwd.data, 0, req->cwd.len)))
         return sa_fail(err, SA_INVALID_REQUEST, "cwd: is not an absolute path of at most %d bytes",
                        CWD_BYTES_MAX);
-    if (req->n_labels > LABELS_MAX)
-        return sa_fail(err, SA_INVALID_REQUEST, "labels: more than %d", LABELS_MAX);
+    if (req->n_labels > PROFILE_LABELS_MAX)
+        return sa_fail(err, SA_INVALID_REQUEST, "labels: more than %d", PROFILE_LABELS_MAX);
     for (size_t i = 0; i < req->n_labels; i++)
-        if (!*req->labels[i]->key || strlen(req->labels[i]->key) > LABEL_BYTES_MAX ||
-            strlen(req->labels[i]->value) > LABEL_BYTES_MAX)
-            return sa_fail(err, SA_INVALID_REQUEST,
-                           "labels: a key is empty, or a key or value is over %d bytes", LABEL_BYTES_MAX);
+        if (profile_check_label(req->labels[i]->key, req->labels[i]->value, err))
+            return -1;
+    if (profile_check_title(req->title, err))
+        return -1;
     return 0;
 }
 
@@ -160,19 +158,25 @@ static void put_spec(struct session *s, const CreateSessionRequest *req, const c
     spec.mode_id = req->mode_id;
     spec.creator = (char *)(uintptr_t)creator;
     spec.create_time_us = sa_wall_us();
-    /* Both maps have string keys and values: the same layout under two names. */
-    cleanup_free StoredSpec__LabelsEntry *entries = sa_calloc(req->n_labels + 1, sizeof *entries);
-    cleanup_free StoredSpec__LabelsEntry **labels = sa_calloc(req->n_labels + 1, sizeof *labels);
-    for (size_t i = 0; i < req->n_labels; i++) {
-        entries[i] = (StoredSpec__LabelsEntry)STORED_SPEC__LABELS_ENTRY__INIT;
-        entries[i].key = req->labels[i]->key;
-        entries[i].value = req->labels[i]->value;
-        labels[i] = &entries[i];
-    }
-    spec.labels = labels;
-    spec.n_labels = req->n_labels;
     struct store_key key = db_key(s->id);
     store_put(session_set(s), DB_SPECS, &key, &spec.base);
+}
+
+static void put_profile(struct session *s, const CreateSessionRequest *req)
+{
+    StoredProfile p = STORED_PROFILE__INIT;
+    p.title = req->title;
+    p.version = 1;
+    cleanup_free StoredProfile__LabelsEntry *entries = sa_calloc(req->n_labels + 1, sizeof *entries);
+    cleanup_free StoredProfile__LabelsEntry **labels = sa_calloc(req->n_labels + 1, sizeof *labels);
+    for (; p.n_labels < req->n_labels; p.n_labels++) {
+        entries[p.n_labels] = (StoredProfile__LabelsEntry)STORED_PROFILE__LABELS_ENTRY__INIT;
+        entries[p.n_labels].key = req->labels[p.n_labels]->key;
+        entries[p.n_labels].value = req->labels[p.n_labels]->value;
+        labels[p.n_labels] = &entries[p.n_labels];
+    }
+    p.labels = labels;
+    profile_begin(s, &p);
 }
 
 static void put_key(struct session *s, const char *principal, const char *request_id)
@@ -227,6 +231,7 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
     config_begin(s, wishes, n_wishes, rpc_principal(call));
     sessions_insert(all, s);
     put_spec(s, req, rpc_principal(call));
+    put_profile(s, req);
     if (*req->request_id)
         put_key(s, rpc_principal(call), req->request_id);
     session_move(s, STATE_AGENT_STARTS, NULL, NULL);
@@ -235,7 +240,7 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
     reply_when_true(s, call);
 }
 
-/* ---- get, list ---- */
+/* ---- get ---- */
 
 void api_get_session(void *api, struct rpc_call *call, const GetSessionRequest *req)
 {
@@ -251,85 +256,12 @@ void api_get_session(void *api, struct rpc_call *call, const GetSessionRequest *
     }
     GetSessionResponse res = GET_SESSION_RESPONSE__INIT;
     res.session = session;
+    res.as_of_seq = session->head_seq;
     if (config_describe(all, id, rpc_arena(call), &res.config_options, &res.n_config_options, &err)) {
         rpc_fail(call, err);
         return;
     }
     get_session_reply(call, &res);
-}
-
-struct listing {
-    const ListSessionsRequest *req;
-    struct sa_id *ids;
-    size_t n, max;
-    bool more;
-    sa_error *err;
-};
-
-static bool has_label(const StoredSpec *spec, const ListSessionsRequest *req)
-{
-    if (!*req->label_key)
-        return true;
-    for (size_t i = 0; i < spec->n_labels; i++)
-        if (!strcmp(spec->labels[i]->key, req->label_key))
-            return !*req->label_value || !strcmp(spec->labels[i]->value, req->label_value);
-    return false;
-}
-
-static bool list_row(void *user, const struct store_row *row)
-{
-    struct listing *l = user;
-    if (*l->req->label_key) {
-        cleanup_message StoredSpec *spec = store_row_unpack(row, &l->err);
-        if (!spec)
-            return false;
-        if (!has_label(spec, l->req))
-            return true;
-    }
-    if (l->n == l->max) {
-        l->more = true;
-        return false;
-    }
-    l->ids[l->n++] = db_key_id(row);
-    return true;
-}
-
-void api_list_sessions(void *api, struct rpc_call *call, const ListSessionsRequest *req)
-{
-    struct sessions *all = api;
-    struct sa_arena *arena = rpc_arena(call);
-    sa_error *err = NULL;
-    uint32_t size;
-    struct sa_id last;
-    char *filter = sa_arena_format(arena, "sessions\n%s\n%s", req->label_key, req->label_value);
-    bool begin = !*req->page_token;
-    if (api_page_size(req->page_size, 50, &size, &err) ||
-        (!begin && page_token_read(req->page_token, filter, all->epoch, &last, &err))) {
-        rpc_fail(call, err);
-        return;
-    }
-    struct listing l = {.req = req, .max = size};
-    l.ids = sa_arena_alloc(arena, size * sizeof *l.ids);
-    struct store_key from = begin ? (struct store_key){0} : db_key(last);
-    struct store_range range = {
-        .table = DB_SPECS, .from = begin ? NULL : &from, .after = true, .reverse = true};
-    if (store_scan(all->store, &range, list_row, &l, &err) < 0 || (err = l.err)) {
-        rpc_fail(call, err);
-        return;
-    }
-    ListSessionsResponse res = LIST_SESSIONS_RESPONSE__INIT;
-    res.sessions = sa_arena_alloc(arena, (l.n + 1) * sizeof *res.sessions);
-    for (size_t i = 0; i < l.n; i++) {
-        Session *session = session_describe(all, l.ids[i], arena, &err);
-        if (!session) {
-            rpc_fail(call, err);
-            return;
-        }
-        res.sessions[res.n_sessions++] = session;
-    }
-    if (l.more)
-        res.next_page_token = page_token_make(arena, l.ids[l.n - 1], filter, all->epoch);
-    list_sessions_reply(call, &res);
 }
 
 /* ---- destroy ---- */

@@ -16,6 +16,7 @@ const struct store_table db_tables[DB_TABLES_] = {
     [DB_RESOLUTIONS] = {"resolutions", 1, &stored_resolution__descriptor},
     [DB_PRESENCE] = {PRESENCE_FLOOR_TABLE, 1, NULL},
     [DB_KEYS] = {"keys", 1, &stored_key__descriptor},
+    [DB_T_PROFILES] = {"t_profiles", 1, &stored_profile__descriptor},
     [DB_T_CONFIGS] = {"t_configs", 1, &stored_config__descriptor},
 };
 

@@ -19,6 +19,7 @@ enum db_table {
     DB_PRESENCE,    /* presence_api.h */
     DB_KEYS,        /* see db_create_key, db_prompt_key: StoredKey */
     DB_T_CONFIGS,   /* session: StoredConfig */
+    DB_T_PROFILES,  /* session: StoredProfile */
     DB_TABLES_
 };
 extern const struct store_table db_tables[DB_TABLES_];

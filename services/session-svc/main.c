@@ -4,8 +4,10 @@
  *     sessions.c      the registry; at a start, what was running is taken up
  *     session.c       one session: its row, its state;   state.c: which state follows which
  *     batch.c         decide, commit, then tell
- *     turns.c         prompts: accepted, queued, run, cancelled, ended;   queue.c: moved, withdrawn, put
- * first permissions.c   the inbox of permission requests
+ *     turns.c         prompts: accepted, queued, run, cancelled, ended
+ *     queue.c         prompts that wait: moved, withdrawn, put first
+ *     profile.c       title, labels, archived or not
+ *     permissions.c   the inbox of permission requests
  *
  * the agent:
  *     config.c        mode, model and other options of the agent;   acp_config.c: what it offers

@@ -8,6 +8,7 @@
 #include "services/session-svc/config.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/permissions.h"
+#include "services/session-svc/profile.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/turns.h"
@@ -40,6 +41,7 @@ static void clear(struct session *s)
     link_fini(s);
     turns_clear(s);
     config_clear(s);
+    profile_clear(s);
     permissions_clear(s);
     for (struct condemned *c = s->condemned, *next; c; c = next) {
         next = c->next;
@@ -199,8 +201,8 @@ int session_load(struct session *s, sa_error **err)
     s->agent = agents_find(spec->agent, NULL);
     take_row(s, row);
     s->committed_batch = s->batch++; /* all that is here is true */
-    if (turns_load(s, row, err) || config_load(s, row, err) || requests_load(s, err) ||
-        link_load_outbox(s, err))
+    if (turns_load(s, row, err) || config_load(s, row, err) || profile_load(s, spec, err) ||
+        requests_load(s, err) || link_load_outbox(s, err))
         return -1;
     return 1;
 }
@@ -218,12 +220,20 @@ static void describe_spec(Session *out, const StoredSpec *spec, struct sa_arena 
     out->cwd = copy_bytes(arena, spec->cwd);
     out->creator = sa_arena_strdup(arena, spec->creator);
     out->create_time = api_timestamp(arena, spec->create_time_us);
-    out->labels = sa_arena_alloc(arena, (spec->n_labels + 1) * sizeof *out->labels);
-    for (size_t i = 0; i < spec->n_labels; i++) {
+}
+
+static void describe_profile(Session *out, const StoredProfile *p, struct sa_arena *arena)
+{
+    out->title = sa_arena_strdup(arena, p->title);
+    out->etag = sa_arena_format(arena, "%llu", (unsigned long long)p->version);
+    if (p->archive_time_us)
+        out->archive_time = api_timestamp(arena, p->archive_time_us);
+    out->labels = sa_arena_alloc(arena, (p->n_labels + 1) * sizeof *out->labels);
+    for (size_t i = 0; i < p->n_labels; i++) {
         Session__LabelsEntry *e = sa_arena_alloc(arena, sizeof *e);
         *e = (Session__LabelsEntry)SESSION__LABELS_ENTRY__INIT;
-        e->key = sa_arena_strdup(arena, spec->labels[i]->key);
-        e->value = sa_arena_strdup(arena, spec->labels[i]->value);
+        e->key = sa_arena_strdup(arena, p->labels[i]->key);
+        e->value = sa_arena_strdup(arena, p->labels[i]->value);
         out->labels[out->n_labels++] = e;
     }
 }
@@ -240,12 +250,14 @@ Session *session_describe(struct sessions *all, struct sa_id id, struct sa_arena
     sa_id_format(id, name);
     if (found == 0)
         sa_fail(err, SA_SESSION_NOT_FOUND, "session %s does not exist", name);
-    if (found <= 0)
+    cleanup_message StoredProfile *profile = found > 0 ? profile_read(all, id, spec, err) : NULL;
+    if (!profile)
         return NULL;
     Session *out = sa_arena_alloc(arena, sizeof *out);
     *out = (Session)SESSION__INIT;
     out->session_id = sa_arena_strdup(arena, name);
     describe_spec(out, spec, arena);
+    describe_profile(out, profile, arena);
     out->state = row->state;
     out->state_reason = sa_arena_strdup(arena, row->state_reason);
     out->state_message = sa_arena_strdup(arena, row->state_message);

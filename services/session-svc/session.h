@@ -88,6 +88,7 @@ struct session {
     struct setting *settings; /* config.c */
     StoredConfig *config;     /* what the agent offers; NULL: it has told nothing */
     uint8_t config_told[32];
+    StoredProfile *profile; /* profile.c */
     char *agent_session_id;
     bool has_history, replay_history;
     int64_t change_time_us;

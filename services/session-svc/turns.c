@@ -10,6 +10,7 @@
 #include "services/session-svc/config.h"
 #include "services/session-svc/history.h"
 #include "services/session-svc/permissions.h"
+#include "services/session-svc/profile.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/talk.h"
@@ -284,6 +285,8 @@ int turns_accept(struct session *s, const struct prompt *p, struct accepted_turn
         return repeated < 0 ? -1 : 0;
     if (s->state == SESSION_STATE_DESTROYED)
         return sa_fail(err, SA_SESSION_DESTROYED, "session %s was destroyed", s->name);
+    if (profile_is_archived(s))
+        return sa_fail(err, SA_SESSION_ARCHIVED, "session %s is archived", s->name);
     size_t waiting = turns_count_waiting(s);
     if (waiting >= SESSION_QUEUE_MAX)
         return sa_fail(err, SA_TOO_MANY, "session %s: %d prompts wait already", s->name, SESSION_QUEUE_MAX);

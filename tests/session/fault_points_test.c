@@ -104,6 +104,27 @@ static void steer(struct stack *t, const char *id, const char *text, const char 
     assert_int_equal(got, turn);
 }
 
+static void rename_it(struct stack *t, const char *id)
+{
+    UpdateSessionRequest req = UPDATE_SESSION_REQUEST__INIT;
+    Google__Protobuf__FieldMask mask = GOOGLE__PROTOBUF__FIELD_MASK__INIT;
+    char *paths[] = {(char[]){"title"}};
+    mask.paths = paths;
+    mask.n_paths = 1;
+    req.session_id = (char *)(uintptr_t)id;
+    req.update_mask = &mask;
+    req.title = (char[]){"a title"};
+    struct reason r;
+    do {
+        sa_error *err = NULL;
+        rpc_message_free(update_session_wait(t->caller.channel, &req, NULL, &err));
+        r = (struct reason){0};
+        snprintf(r.text, sizeof r.text, "%s", err ? err->reason : "");
+        sa_error_free(err);
+    } while (again(t, r));
+    must(r);
+}
+
 static void destroy(struct stack *t, const char *id)
 {
     DestroySessionRequest req = DESTROY_SESSION_REQUEST__INIT;
@@ -182,6 +203,7 @@ static char *live(const char *fault, int *ret_deaths)
     steer(t, id, "this way", "sixth", 6);
     assert_true(viewer_turn_end(v, 6)->seq < viewer_turn_end(v, 5)->seq);
     viewer_state(v, viewer_turn_end(v, 5)->seq, SESSION_STATE_IDLE);
+    rename_it(t, id);
     prompt(t, id, "ABORT", "seventh", 7);
     viewer_state(v, viewer_turn_end(v, 7)->seq, SESSION_STATE_SUSPENDED);
     prompt(t, id, "back", "eighth", 8);

@@ -127,6 +127,7 @@ static void destroy_all(struct stack *t)
 {
     ListSessionsRequest req = LIST_SESSIONS_REQUEST__INIT;
     req.page_size = 1000;
+    req.archived = ARCHIVED_FILTER_ALL;
     ListSessionsResponse *res = list_sessions_wait(t->caller.channel, &req, NULL, NULL);
     assert_non_null(res);
     for (size_t i = 0; i < res->n_sessions; i++)

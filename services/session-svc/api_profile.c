@@ -1,0 +1,87 @@
+/* UpdateSession, ArchiveSession, UnarchiveSession. */
+#include <stdlib.h>
+
+#include "services/session-svc/api.h"
+#include "services/session-svc/profile.h"
+
+struct waiting {
+    struct rpc_call *call;
+    struct sessions *all;
+    struct sa_id id;
+    void (*reply)(struct rpc_call *call, Session *session);
+};
+
+static void committed(void *user, const sa_error *failed)
+{
+    struct waiting *w = user;
+    sa_error *err = NULL;
+    Session *session = failed ? NULL : session_describe(w->all, w->id, rpc_arena(w->call), &err);
+    if (failed)
+        api_fail_copy(w->call, failed);
+    else if (!session)
+        rpc_fail(w->call, err);
+    else
+        w->reply(w->call, session);
+    rpc_call_unref(w->call);
+    free(w);
+}
+
+static void answer_later(struct session *s, struct rpc_call *call,
+                         void (*reply)(struct rpc_call *call, Session *session))
+{
+    struct waiting *w = sa_calloc(1, sizeof *w);
+    *w = (struct waiting){rpc_call_ref(call), s->all, s->id, reply};
+    session_after(s, committed, w);
+    session_settle(s);
+}
+
+static void reply_updated(struct rpc_call *call, Session *session)
+{
+    UpdateSessionResponse res = UPDATE_SESSION_RESPONSE__INIT;
+    res.session = session;
+    update_session_reply(call, &res);
+}
+
+void api_update_session(void *api, struct rpc_call *call, const UpdateSessionRequest *req)
+{
+    sa_error *err = NULL;
+    struct session *s = sessions_find_to_change(api, req->session_id, &err);
+    if (!s || profile_update(s, req, rpc_principal(call), &err))
+        rpc_fail(call, err);
+    else
+        answer_later(s, call, reply_updated);
+}
+
+static void reply_archived(struct rpc_call *call, Session *session)
+{
+    ArchiveSessionResponse res = ARCHIVE_SESSION_RESPONSE__INIT;
+    res.session = session;
+    archive_session_reply(call, &res);
+}
+
+void api_archive_session(void *api, struct rpc_call *call, const ArchiveSessionRequest *req)
+{
+    sa_error *err = NULL;
+    struct session *s = sessions_find_to_change(api, req->session_id, &err);
+    if (!s || profile_archive(s, true, req->etag, rpc_principal(call), &err))
+        rpc_fail(call, err);
+    else
+        answer_later(s, call, reply_archived);
+}
+
+static void reply_unarchived(struct rpc_call *call, Session *session)
+{
+    UnarchiveSessionResponse res = UNARCHIVE_SESSION_RESPONSE__INIT;
+    res.session = session;
+    unarchive_session_reply(call, &res);
+}
+
+void api_unarchive_session(void *api, struct rpc_call *call, const UnarchiveSessionRequest *req)
+{
+    sa_error *err = NULL;
+    struct session *s = sessions_find_to_change(api, req->session_id, &err);
+    if (!s || profile_archive(s, false, req->etag, rpc_principal(call), &err))
+        rpc_fail(call, err);
+    else
+        answer_later(s, call, reply_unarchived);
+}
