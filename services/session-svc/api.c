@@ -12,6 +12,7 @@ static const struct session_service_handlers session_handlers = {
     .cancel_turn = api_cancel_turn,
     .update_session = api_update_session,
     .archive_session = api_archive_session,
+    .set_budget = api_set_budget,
     .unarchive_session = api_unarchive_session,
     .configure_session = api_configure_session,
     .move_prompt = api_move_prompt,

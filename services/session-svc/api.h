@@ -35,6 +35,7 @@ void api_list_turns(void *api, struct rpc_call *call, const ListTurnsRequest *re
 /* api_profile.c */
 void api_update_session(void *api, struct rpc_call *call, const UpdateSessionRequest *req);
 void api_archive_session(void *api, struct rpc_call *call, const ArchiveSessionRequest *req);
+void api_set_budget(void *api, struct rpc_call *call, const SetBudgetRequest *req);
 void api_unarchive_session(void *api, struct rpc_call *call, const UnarchiveSessionRequest *req);
 
 /* api_config.c */

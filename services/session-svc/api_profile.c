@@ -1,7 +1,8 @@
-/* UpdateSession, ArchiveSession, UnarchiveSession. */
+/* UpdateSession, ArchiveSession, UnarchiveSession, SetBudget. */
 #include <stdlib.h>
 
 #include "services/session-svc/api.h"
+#include "services/session-svc/budget.h"
 #include "services/session-svc/profile.h"
 
 struct waiting {
@@ -50,6 +51,23 @@ void api_update_session(void *api, struct rpc_call *call, const UpdateSessionReq
         rpc_fail(call, err);
     else
         answer_later(s, call, reply_updated);
+}
+
+static void reply_budget(struct rpc_call *call, Session *session)
+{
+    SetBudgetResponse res = SET_BUDGET_RESPONSE__INIT;
+    res.session = session;
+    set_budget_reply(call, &res);
+}
+
+void api_set_budget(void *api, struct rpc_call *call, const SetBudgetRequest *req)
+{
+    sa_error *err = NULL;
+    struct session *s = sessions_find_to_change(api, req->session_id, &err);
+    if (!s || budget_set(s, req->budget, rpc_principal(call), &err))
+        rpc_fail(call, err);
+    else
+        answer_later(s, call, reply_budget);
 }
 
 static void reply_archived(struct rpc_call *call, Session *session)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "services/session-svc/api.h"
+#include "services/session-svc/budget.h"
 #include "services/session-svc/page_token.h"
 #include "services/session-svc/turns.h"
 
@@ -136,6 +137,7 @@ static Turn *describe(struct sa_arena *arena, const StoredSession *session, uint
     if (row->end_time_us)
         t->end_time = api_timestamp(arena, row->end_time_us);
     t->preview = sa_arena_strdup(arena, row->preview);
+    t->usage = budget_copy_turn(arena, row->usage);
     return t;
 }
 

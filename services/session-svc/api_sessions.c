@@ -4,6 +4,7 @@
 #include "adapters/os/log.h"
 #include "adapters/os/sha256.h"
 #include "services/session-svc/api.h"
+#include "services/session-svc/budget.h"
 #include "services/session-svc/config.h"
 #include "services/session-svc/profile.h"
 
@@ -50,7 +51,7 @@ static int check_create(const CreateSessionRequest *req, sa_error **err)
     for (size_t i = 0; i < req->n_labels; i++)
         if (profile_check_label(req->labels[i]->key, req->labels[i]->value, err))
             return -1;
-    if (profile_check_title(req->title, err))
+    if (profile_check_title(req->title, err) || budget_check(req->budget, err))
         return -1;
     return 0;
 }
@@ -167,6 +168,7 @@ static void put_profile(struct session *s, const CreateSessionRequest *req)
     StoredProfile p = STORED_PROFILE__INIT;
     p.title = req->title;
     p.version = 1;
+    p.budget = req->budget;
     cleanup_free StoredProfile__LabelsEntry *entries = sa_calloc(req->n_labels + 1, sizeof *entries);
     cleanup_free StoredProfile__LabelsEntry **labels = sa_calloc(req->n_labels + 1, sizeof *labels);
     for (; p.n_labels < req->n_labels; p.n_labels++) {
@@ -176,7 +178,7 @@ static void put_profile(struct session *s, const CreateSessionRequest *req)
         labels[p.n_labels] = &entries[p.n_labels];
     }
     p.labels = labels;
-    profile_begin(s, &p);
+    profile_replace(s, &p);
 }
 
 static void put_key(struct session *s, const char *principal, const char *request_id)

@@ -7,6 +7,7 @@
  *     turns.c         prompts: accepted, queued, run, cancelled, ended
  *     queue.c         prompts that wait: moved, withdrawn, put first
  *     profile.c       title, labels, archived or not
+ *     budget.c        what a session may take;   usage.c: what it took, measured, estimated or unknown
  *     permissions.c   the inbox of permission requests
  *
  * the agent:

@@ -29,18 +29,13 @@ static StoredProfile *copy_of(const StoredProfile *p)
     return rpc_unpack(&stored_profile__descriptor, packed.data, packed.len, NULL);
 }
 
-static void take(struct session *s, const StoredProfile *now)
+void profile_replace(struct session *s, const StoredProfile *now)
 {
     StoredProfile *copy = copy_of(now);
     store_message_free(s->profile);
     s->profile = copy;
     struct store_key key = db_key(s->id);
     store_put(session_set(s), DB_T_PROFILES, &key, &copy->base);
-}
-
-void profile_begin(struct session *s, const StoredProfile *first)
-{
-    take(s, first);
 }
 
 bool profile_is_archived(const struct session *s)
@@ -154,7 +149,7 @@ static int update(struct session *s, const UpdateSessionRequest *req, const char
     if (check_etag(s, req->etag, err))
         return -1;
     now.version++;
-    take(s, &now);
+    profile_replace(s, &now);
     tell(s, author);
     return 0;
 }
@@ -180,7 +175,7 @@ int profile_archive(struct session *s, bool archived, const char *etag, const ch
     StoredProfile now = *s->profile;
     now.archive_time_us = archived ? sa_wall_us() : 0;
     now.version++;
-    take(s, &now);
+    profile_replace(s, &now);
     tell(s, author);
     if (archived)
         link_end(s, false, "ARCHIVED", "the session was archived");

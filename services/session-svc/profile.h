@@ -10,8 +10,8 @@ enum { PROFILE_LABELS_MAX = 64, PROFILE_TEXT_MAX = 256 };
 /* INVALID_REQUEST. */
 int profile_check_title(const char *title, sa_error **err);
 int profile_check_label(const char *key, const char *value, sa_error **err);
-/* Of a session that is being created; copied. */
-void profile_begin(struct session *s, const StoredProfile *first);
+/* Replaces it without an event: at the creation, and for what else is kept with it. Copied. */
+void profile_replace(struct session *s, const StoredProfile *now);
 /* ETAG_MISMATCH, INVALID_REQUEST. */
 int profile_update(struct session *s, const UpdateSessionRequest *req, const char *author, sa_error **err);
 /* ETAG_MISMATCH, TURN_RUNNING. */

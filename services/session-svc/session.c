@@ -5,6 +5,7 @@
 
 #include "adapters/os/log.h"
 #include "services/session-svc/api.h"
+#include "services/session-svc/budget.h"
 #include "services/session-svc/config.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/permissions.h"
@@ -122,6 +123,7 @@ static void take_row(struct session *s, const StoredSession *row)
         c->next = s->condemned;
         s->condemned = c;
     }
+    budget_load(s, row);
     take_link(&s->link, row);
 }
 
@@ -182,6 +184,7 @@ void session_fill_row(const struct session *s, StoredSession *row, struct sa_are
     for (struct condemned *c = s->condemned; c; c = c->next)
         row->condemned[row->n_condemned++] = c->process_id;
     config_fill_row(s, row, arena);
+    budget_fill_row(s, row, arena);
     fill_link(&s->link, row, arena);
 }
 
@@ -258,6 +261,7 @@ Session *session_describe(struct sessions *all, struct sa_id id, struct sa_arena
     out->session_id = sa_arena_strdup(arena, name);
     describe_spec(out, spec, arena);
     describe_profile(out, profile, arena);
+    budget_describe(out, row, profile, arena);
     out->state = row->state;
     out->state_reason = sa_arena_strdup(arena, row->state_reason);
     out->state_message = sa_arena_strdup(arena, row->state_message);

@@ -18,6 +18,7 @@
 #include "services/session-svc/db.h"
 #include "services/session-svc/link.h"
 #include "services/session-svc/state.h"
+#include "services/session-svc/usage.h"
 #include "services/session-svc/window.h"
 
 enum {
@@ -89,6 +90,7 @@ struct session {
     StoredConfig *config;     /* what the agent offers; NULL: it has told nothing */
     uint8_t config_told[32];
     StoredProfile *profile; /* profile.c */
+    struct usage usage;
     char *agent_session_id;
     bool has_history, replay_history;
     int64_t change_time_us;

@@ -264,6 +264,8 @@ static void update(struct session *s, struct sa_arena *arena, const struct acp_m
         m->event->kind_case == EVENT__KIND_MODE_CHANGED || m->event->kind_case == EVENT__KIND_CONFIG_CHANGED;
     if (config && !config_reported(s, arena, m))
         return;
+    if (m->event->kind_case == EVENT__KIND_USAGE)
+        usage_reported(&s->usage, m->event->usage, s->link.incarnation);
     session_event(s, m->event);
 }
 

@@ -7,6 +7,7 @@
 #include "adapters/os/sha256.h"
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/acp_write.h"
+#include "services/session-svc/budget.h"
 #include "services/session-svc/config.h"
 #include "services/session-svc/history.h"
 #include "services/session-svc/permissions.h"
@@ -287,6 +288,8 @@ int turns_accept(struct session *s, const struct prompt *p, struct accepted_turn
         return sa_fail(err, SA_SESSION_DESTROYED, "session %s was destroyed", s->name);
     if (profile_is_archived(s))
         return sa_fail(err, SA_SESSION_ARCHIVED, "session %s is archived", s->name);
+    if (budget_allows(s, err))
+        return -1;
     size_t waiting = turns_count_waiting(s);
     if (waiting >= SESSION_QUEUE_MAX)
         return sa_fail(err, SA_TOO_MANY, "session %s: %d prompts wait already", s->name, SESSION_QUEUE_MAX);
@@ -330,6 +333,7 @@ static void start(struct session *s, struct turn *t)
     sa_error *err = NULL;
     StoredTurn *row = read_turn(s, t, &err);
     s->current_turn = t->number;
+    usage_turn_starts(&s->usage, !s->has_history);
     t->start_time_us = sa_wall_us();
     TurnStarted started = TURN_STARTED__INIT;
     Event e = EVENT__INIT;
@@ -358,21 +362,6 @@ static void start(struct session *s, struct turn *t)
     SA_FAULT("turn.start");
 }
 
-void turns_advance(struct session *s)
-{
-    if (s->state == SESSION_STATE_DESTROYED || s->current_turn || s->all->draining)
-        return;
-    if (s->link.phase == AGENT_PHASE_READY && config_busy(s))
-        return; /* a wish that came first is told first */
-    struct turn *t = next_waiting(s);
-    if (!t)
-        return;
-    if (s->link.phase == AGENT_PHASE_READY)
-        start(s, t);
-    else if (s->link.phase == AGENT_PHASE_NONE)
-        link_start(s);
-}
-
 /* ---- end ---- */
 
 struct ending {
@@ -399,8 +388,13 @@ static void end(struct session *s, struct turn *t, const struct ending *how)
         e.agent_json = (ProtobufCBinaryData){how->raw.n, (uint8_t *)(uintptr_t)how->raw.p};
         e.protocol_version = ACP_VERSION;
     }
+    TurnUsage usage = TURN_USAGE__INIT;
     StoredTurn row = STORED_TURN__INIT;
     fill_stored(t, &row);
+    if (t->start_seq) {
+        usage_turn_ends(&s->usage, json_get(how->raw, "result.usage"), &usage);
+        row.usage = ended.usage = &usage;
+    }
     row.end_seq = session_event(s, &e);
     row.end_time_us = now;
     row.stop_reason = ended.stop_reason;
@@ -409,6 +403,27 @@ static void end(struct session *s, struct turn *t, const struct ending *how)
     struct store_key key = db_numbered_key(s->id, t->number);
     store_put(session_set(s), DB_TURNS, &key, &row.base);
     t->ended_batch = s->batch;
+}
+
+void turns_advance(struct session *s)
+{
+    if (s->state == SESSION_STATE_DESTROYED || s->current_turn || s->all->draining)
+        return;
+    if (s->link.phase == AGENT_PHASE_READY && config_busy(s))
+        return; /* a wish that came first is told first */
+    struct turn *t = next_waiting(s);
+    if (!t)
+        return;
+    for (char *why; t && (why = budget_refuses(s, t->number)); t = next_waiting(s)) {
+        end(s, t, &(struct ending){STOP_REASON_BUDGET, sa_reason_name(SA_BUDGET_EXCEEDED), why, "", {0}});
+        free(why);
+    }
+    if (!t)
+        return;
+    if (s->link.phase == AGENT_PHASE_READY)
+        start(s, t);
+    else if (s->link.phase == AGENT_PHASE_NONE)
+        link_start(s);
 }
 
 void turns_end(struct session *s, StopReason stop, const char *reason, const char *message, struct json raw)

@@ -250,10 +250,13 @@ static void prompt(struct mock *m, struct json id, struct json params)
         mock_error(raw_id, -32603, m->stop_reason + 6);
     } else {
         cleanup_buf struct sa_buf out = {0};
-        sa_buf_addf(&out, "{\"stopReason\":\"%s\"}", m->stop_reason ? m->stop_reason : "end_turn");
+        sa_buf_addf(&out, "{\"stopReason\":\"%s\"%s}", m->stop_reason ? m->stop_reason : "end_turn",
+                    m->tokens ? m->tokens : "");
         mock_answer(raw_id, "result", &out);
     }
     m->prompt_id.len = 0;
+    sa_cleanup_free(&m->tokens);
+    m->tokens = NULL;
     sa_cleanup_free(&m->stop_reason);
     m->stop_reason = NULL;
     if (m->late)

@@ -16,6 +16,7 @@ struct mock {
     struct sa_buf prompt_id; /* raw; empty: none */
     struct sa_buf answer;    /* text of the chunks so far */
     bool cancelled, ignore_cancel;
+    char *tokens; /* member of the answer to the prompt; NULL: none */
     char *stop_reason, *late;
     /* our request that waits */
     int64_t next_request;

@@ -242,11 +242,20 @@ static void config(struct mock *m, char *rest)
 static void usage(struct mock *m, char *rest)
 {
     cleanup_buf struct sa_buf update = {0};
-    sa_buf_addf(&update,
-                "{\"sessionUpdate\":\"usage_update\",\"used\":%llu,\"size\":200000,"
-                "\"cost\":{\"amount\":0.25,\"currency\":\"USD\"}}",
-                strtoull(rest, NULL, 10));
+    unsigned long long used = strtoull(word(&rest), NULL, 10);
+    sa_buf_addf(&update, "{\"sessionUpdate\":\"usage_update\",\"used\":%llu,\"size\":200000", used);
+    if (strcmp(rest, "-") != 0)
+        sa_buf_addf(&update, ",\"cost\":{\"amount\":%s,\"currency\":\"USD\"}", *rest ? rest : "0.25");
+    sa_buf_addf(&update, "}");
     mock_update(m, &update);
+}
+
+static void tokens(struct mock *m, char *rest)
+{
+    unsigned long long in = strtoull(word(&rest), NULL, 10), out = strtoull(rest, NULL, 10);
+    free(m->tokens);
+    m->tokens = sa_format(",\"usage\":{\"inputTokens\":%llu,\"outputTokens\":%llu,\"totalTokens\":%llu}", in,
+                          out, in + out);
 }
 
 static void to_stderr(struct mock *m, char *rest)
@@ -349,36 +358,14 @@ static const struct {
     const char *word;
     void (*run)(struct mock *m, char *rest);
 } words[] = {
-    {"TICK", tick},
-    {"BURST", burst},
-    {"BIG", big},
-    {"LINE", line},
-    {"RAW", raw},
-    {"GARBAGE", garbage},
-    {"WRITE", do_write},
-    {"PERMISSION", permission},
-    {"FSREAD", fs_read},
-    {"FSWRITE", fs_write},
-    {"ASK", ask},
-    {"NOTIFY", notify},
-    {"THINK", think},
-    {"PLAN", plan},
-    {"MODE", mode},
-    {"USAGE", usage},
-    {"STDERR", to_stderr},
-    {"SLOW", slow},
-    {"HANG", hang},
-    {"IGNORECANCEL", ignore_cancel},
-    {"LATE", late},
-    {"FAIL", fail},
-    {"STOP", stop},
-    {"EXIT", do_exit},
-    {"ABORT", do_abort},
-    {"CHILD", child},
-    {"ENV", env},
-    {"CONFIG", config},
-    {"MODEL", change_model},
-    {"PWD", pwd},
+    {"TICK", tick},        {"BURST", burst},        {"BIG", big},        {"LINE", line},
+    {"RAW", raw},          {"GARBAGE", garbage},    {"WRITE", do_write}, {"PERMISSION", permission},
+    {"FSREAD", fs_read},   {"FSWRITE", fs_write},   {"ASK", ask},        {"NOTIFY", notify},
+    {"THINK", think},      {"PLAN", plan},          {"MODE", mode},      {"USAGE", usage},
+    {"STDERR", to_stderr}, {"SLOW", slow},          {"HANG", hang},      {"IGNORECANCEL", ignore_cancel},
+    {"LATE", late},        {"FAIL", fail},          {"STOP", stop},      {"EXIT", do_exit},
+    {"ABORT", do_abort},   {"CHILD", child},        {"TOKENS", tokens},  {"ENV", env},
+    {"CONFIG", config},    {"MODEL", change_model}, {"PWD", pwd},
 };
 
 static void run_line(struct mock *m, char *text)
