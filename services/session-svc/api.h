@@ -12,6 +12,7 @@ void api_register(struct sessions *all);
 
 /* api_sessions.c */
 void api_create_session(void *api, struct rpc_call *call, const CreateSessionRequest *req);
+void api_fork_session(void *api, struct rpc_call *call, const ForkSessionRequest *req);
 void api_get_session(void *api, struct rpc_call *call, const GetSessionRequest *req);
 void api_destroy_session(void *api, struct rpc_call *call, const DestroySessionRequest *req);
 /* A process of the session was deleted: answers who waits for the end of all. */
@@ -32,9 +33,11 @@ void api_steer_turn(void *api, struct rpc_call *call, const SteerTurnRequest *re
 void api_get_turn(void *api, struct rpc_call *call, const GetTurnRequest *req);
 void api_list_turns(void *api, struct rpc_call *call, const ListTurnsRequest *req);
 
-/* api_profile.c */
+/* api_manage.c */
 void api_update_session(void *api, struct rpc_call *call, const UpdateSessionRequest *req);
 void api_archive_session(void *api, struct rpc_call *call, const ArchiveSessionRequest *req);
+void api_suspend_session(void *api, struct rpc_call *call, const SuspendSessionRequest *req);
+void api_resume_session(void *api, struct rpc_call *call, const ResumeSessionRequest *req);
 void api_set_budget(void *api, struct rpc_call *call, const SetBudgetRequest *req);
 void api_unarchive_session(void *api, struct rpc_call *call, const UnarchiveSessionRequest *req);
 

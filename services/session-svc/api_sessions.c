@@ -6,6 +6,7 @@
 #include "services/session-svc/api.h"
 #include "services/session-svc/budget.h"
 #include "services/session-svc/config.h"
+#include "services/session-svc/fork.h"
 #include "services/session-svc/profile.h"
 
 enum {
@@ -51,15 +52,19 @@ static int check_create(const CreateSessionRequest *req, sa_error **err)
     for (size_t i = 0; i < req->n_labels; i++)
         if (profile_check_label(req->labels[i]->key, req->labels[i]->value, err))
             return -1;
-    if (profile_check_title(req->title, err) || budget_check(req->budget, err))
+    if (profile_check_title(req->title, err) || budget_check(req->budget, err) ||
+        profile_check_idle(req->idle_suspend_ms, err))
         return -1;
     return 0;
 }
+
+typedef void send_fn(struct rpc_call *call, Session *session);
 
 struct reply {
     struct rpc_call *call;
     struct sessions *all;
     struct sa_id id;
+    send_fn *send;
 };
 
 static void reply_created(void *user, const sa_error *failed)
@@ -71,30 +76,30 @@ static void reply_created(void *user, const sa_error *failed)
         api_fail_copy(r->call, failed);
     else if (!session)
         rpc_fail(r->call, err);
-    else {
-        CreateSessionResponse res = CREATE_SESSION_RESPONSE__INIT;
-        res.session = session;
-        create_session_reply(r->call, &res);
-    }
+    else
+        r->send(r->call, session);
     rpc_call_unref(r->call);
     free(r);
 }
 
-static void reply_when_true(struct session *s, struct rpc_call *call)
+static void reply_when_true(struct session *s, struct rpc_call *call, send_fn *send)
 {
     struct reply *r = sa_calloc(1, sizeof *r);
-    *r = (struct reply){rpc_call_ref(call), s->all, s->id};
+    *r = (struct reply){rpc_call_ref(call), s->all, s->id, send};
     session_after(s, reply_created, r);
     session_settle(s);
 }
 
-static void digest_of(const CreateSessionRequest *req, uint8_t ret[32])
+/* What is asked for, and by which method. */
+static void digest_of(const ProtobufCMessage *req, uint8_t ret[32])
 {
     struct sa_sha256 sum;
-    size_t n = create_session_request__get_packed_size(req);
+    size_t n = protobuf_c_message_get_packed_size(req);
     cleanup_free uint8_t *packed = sa_malloc(n + 1);
-    create_session_request__pack(req, packed);
+    protobuf_c_message_pack(req, packed);
     sa_sha256_init(&sum);
+    if (req->descriptor != &create_session_request__descriptor)
+        sa_sha256_add(&sum, req->descriptor->name, strlen(req->descriptor->name));
     sa_sha256_add(&sum, packed, n);
     sa_sha256_end(&sum, ret);
 }
@@ -119,31 +124,41 @@ static int same_body(const uint8_t *a, const uint8_t *b, const char *request_id,
     return sa_fail(err, SA_REQUEST_ID_REUSED, "request_id \"%s\" was used for another session", request_id);
 }
 
+/* A creation, by whatever method. */
+struct creation {
+    struct sessions *all;
+    struct rpc_call *call;
+    const char *request_id;
+    char *text_key; /* who asked, with which request_id */
+    uint8_t digest[32];
+    send_fn *send;
+};
+
 /* 1: the call was a repeated one and is answered, now or later. */
-static int answer_repeated(struct sessions *all, struct rpc_call *call, const CreateSessionRequest *req,
-                           const char *text_key, const uint8_t digest[32], sa_error **err)
+static int answer_repeated(const struct creation *c, sa_error **err)
 {
-    struct search search = {.key = text_key};
-    sessions_each(all, is_being_created, &search);
+    struct search search = {.key = c->text_key};
+    if (!*c->request_id)
+        return 0;
+    sessions_each(c->all, is_being_created, &search);
     if (search.found) {
-        if (same_body(search.found->create_digest, digest, req->request_id, err))
+        if (same_body(search.found->create_digest, c->digest, c->request_id, err))
             return -1;
-        reply_when_true(search.found, call);
+        reply_when_true(search.found, c->call, c->send);
         return 1;
     }
-    struct store_key key = db_create_key(rpc_principal(call), req->request_id);
+    struct store_key key = db_create_key(rpc_principal(c->call), c->request_id);
     cleanup_message StoredKey *known = NULL;
-    int found = store_get(all->store, DB_KEYS, &key, &known, err);
+    int found = store_get(c->all->store, DB_KEYS, &key, &known, err);
     if (found <= 0)
         return found;
     struct sa_id id;
     if (known->digest.len != 32 || !sa_id_parse(known->session_id, &id))
-        return sa_fail(err, SA_STORE_CORRUPT, "the record of request_id \"%s\" is not valid",
-                       req->request_id);
-    if (same_body(known->digest.data, digest, req->request_id, err))
+        return sa_fail(err, SA_STORE_CORRUPT, "the record of request_id \"%s\" is not valid", c->request_id);
+    if (same_body(known->digest.data, c->digest, c->request_id, err))
         return -1;
     struct reply *r = sa_calloc(1, sizeof *r);
-    *r = (struct reply){rpc_call_ref(call), all, id};
+    *r = (struct reply){rpc_call_ref(c->call), c->all, id, c->send};
     reply_created(r, NULL);
     return 1;
 }
@@ -169,6 +184,9 @@ static void put_profile(struct session *s, const CreateSessionRequest *req)
     p.title = req->title;
     p.version = 1;
     p.budget = req->budget;
+    if (req->_idle_suspend_ms_case)
+        p._idle_suspend_ms_case = STORED_PROFILE___IDLE_SUSPEND_MS_IDLE_SUSPEND_MS;
+    p.idle_suspend_ms = req->idle_suspend_ms;
     cleanup_free StoredProfile__LabelsEntry *entries = sa_calloc(req->n_labels + 1, sizeof *entries);
     cleanup_free StoredProfile__LabelsEntry **labels = sa_calloc(req->n_labels + 1, sizeof *labels);
     for (; p.n_labels < req->n_labels; p.n_labels++) {
@@ -202,9 +220,39 @@ static void created(void *user, const sa_error *failed)
     link_start(s);
 }
 
+static struct creation creation_of(struct sessions *all, struct rpc_call *call, const char *request_id,
+                                   const ProtobufCMessage *req, send_fn *send)
+{
+    struct creation c = {.all = all, .call = call, .request_id = request_id, .send = send};
+    c.text_key = sa_arena_format(rpc_arena(call), "%s\n%s", rpc_principal(call), request_id);
+    digest_of(req, c.digest);
+    return c;
+}
+
+/* Everything of it is in its set but for how it starts. */
+static void finish_creation(struct session *s, const struct creation *c)
+{
+    memcpy(s->create_digest, c->digest, sizeof s->create_digest);
+    if (*c->request_id) {
+        s->create_key = sa_strdup(c->text_key);
+        put_key(s, rpc_principal(c->call), c->request_id);
+    }
+    sessions_insert(s->all, s);
+    session_move(s, STATE_AGENT_STARTS, NULL, NULL);
+    sa_log(SA_LOG_INFO, "session.created", "session=%s agent=%s", s->name, s->agent ? s->agent->name : "");
+    session_after(s, created, s);
+    reply_when_true(s, c->call, c->send);
+}
+
+static void send_created(struct rpc_call *call, Session *session)
+{
+    CreateSessionResponse res = CREATE_SESSION_RESPONSE__INIT;
+    res.session = session;
+    create_session_reply(call, &res);
+}
+
 void api_create_session(void *api, struct rpc_call *call, const CreateSessionRequest *req)
 {
-    struct sessions *all = api;
     sa_error *err = NULL;
     struct config_wish *wishes;
     size_t n_wishes;
@@ -216,30 +264,51 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
         rpc_fail(call, err);
         return;
     }
-    cleanup_free char *text_key = sa_format("%s\n%s", rpc_principal(call), req->request_id);
-    uint8_t digest[32];
-    digest_of(req, digest);
-    int repeated = *req->request_id ? answer_repeated(all, call, req, text_key, digest, &err) : 0;
+    struct creation c = creation_of(api, call, req->request_id, &req->base, send_created);
+    int repeated = answer_repeated(&c, &err);
     if (repeated) {
         if (repeated < 0)
             rpc_fail(call, err);
         return;
     }
-    struct session *s = session_new(all, sessions_new_id(all));
+    struct session *s = session_new(api, sessions_new_id(api));
     s->agent = agents_find(req->agent, NULL);
-    memcpy(s->create_digest, digest, sizeof digest);
-    if (*req->request_id)
-        s->create_key = steal_pointer(&text_key);
     config_begin(s, wishes, n_wishes, rpc_principal(call));
-    sessions_insert(all, s);
     put_spec(s, req, rpc_principal(call));
     put_profile(s, req);
-    if (*req->request_id)
-        put_key(s, rpc_principal(call), req->request_id);
-    session_move(s, STATE_AGENT_STARTS, NULL, NULL);
-    sa_log(SA_LOG_INFO, "session.created", "session=%s agent=%s", s->name, req->agent);
-    session_after(s, created, s);
-    reply_when_true(s, call);
+    finish_creation(s, &c);
+}
+
+/* ---- fork ---- */
+
+static void send_forked(struct rpc_call *call, Session *session)
+{
+    ForkSessionResponse res = FORK_SESSION_RESPONSE__INIT;
+    res.session = session;
+    fork_session_reply(call, &res);
+}
+
+void api_fork_session(void *api, struct rpc_call *call, const ForkSessionRequest *req)
+{
+    sa_error *err = NULL;
+    struct session *parent = sessions_find_to_change(api, req->session_id, &err);
+    if (!parent || api_check_request_id(req->request_id, &err) || profile_check_title(req->title, &err)) {
+        rpc_fail(call, err);
+        return;
+    }
+    struct creation c = creation_of(api, call, req->request_id, &req->base, send_forked);
+    int repeated = answer_repeated(&c, &err);
+    if (repeated < 0 || (!repeated && fork_check(parent, req, &err)))
+        rpc_fail(call, err);
+    if (repeated || err)
+        return;
+    struct session *s = session_new(api, sessions_new_id(api));
+    if (fork_begin(s, parent, req, rpc_principal(call), &err)) {
+        session_free(s);
+        rpc_fail(call, err);
+        return;
+    }
+    finish_creation(s, &c);
 }
 
 /* ---- get ---- */

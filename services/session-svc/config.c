@@ -167,6 +167,12 @@ void config_begin(struct session *s, const struct config_wish *wishes, size_t n,
         want(s, wishes[i].option, wishes[i].value, author);
 }
 
+void config_copy(struct session *s, const struct session *from)
+{
+    for (const struct setting *w = from->settings; w; w = w->next)
+        want(s, w->option, w->value, w->author);
+}
+
 /* ---- what the agent offers ---- */
 
 static StoredOption *find_option(const struct session *s, const char *name)

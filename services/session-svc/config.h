@@ -19,6 +19,8 @@ int config_wishes(struct sa_arena *arena, const char *mode, const char *model, c
                   struct config_wish **ret, size_t *ret_n, sa_error **err);
 /* For a session that is being created: what the agent does not offer is told by an event later. */
 void config_begin(struct session *s, const struct config_wish *wishes, size_t n, const char *author);
+/* The wishes of another session, for a copy of it. */
+void config_copy(struct session *s, const struct session *from);
 /* ConfigureSession; answers the call when the agent has, or when the wish is committed. UNKNOWN_OPTION,
  * INVALID_REQUEST, TOO_MANY. */
 int config_ask(struct session *s, const struct config_wish *wishes, size_t n, struct rpc_call *call,

@@ -11,6 +11,7 @@
 #include "services/session-svc/config.h"
 #include "services/session-svc/environment.h"
 #include "services/session-svc/permissions.h"
+#include "services/session-svc/profile.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/talk.h"
@@ -22,6 +23,7 @@ static void deadline_passed(void *user);
 static void cancel_passed(void *user);
 static void quiet_passed(void *user);
 static void retry_due(void *user);
+static void idle_passed(void *user);
 
 void link_init(struct session *s)
 {
@@ -35,6 +37,7 @@ void link_init(struct session *s)
     l->deadline = sa_timer_new(s->all->loop, deadline_passed, s);
     l->cancel = sa_timer_new(s->all->loop, cancel_passed, s);
     l->quiet = sa_timer_new(s->all->loop, quiet_passed, s);
+    l->idle = sa_timer_new(s->all->loop, idle_passed, s);
     l->closed = sa_timer_new(s->all->loop, link_closed_passed, s);
 }
 
@@ -61,7 +64,7 @@ void link_fini(struct session *s)
     lines_fini(&l->out);
     lines_fini(&l->errors);
     sa_buf_fini(&l->last_errors);
-    struct sa_timer **timers[] = {&l->retry, &l->deadline, &l->cancel, &l->quiet, &l->closed};
+    struct sa_timer **timers[] = {&l->retry, &l->deadline, &l->cancel, &l->quiet, &l->idle, &l->closed};
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++) {
         sa_timer_free(*timers[i]);
         *timers[i] = NULL;
@@ -90,6 +93,14 @@ static int decide_launch(struct session *s, sa_error **err)
     return r;
 }
 
+bool link_may_start(const struct session *s)
+{
+    for (const struct condemned *c = s->condemned; c; c = c->next)
+        if (c->gentle)
+            return false;
+    return s->link.phase == AGENT_PHASE_NONE;
+}
+
 void link_start(struct session *s)
 {
     struct link *l = &s->link;
@@ -109,6 +120,7 @@ void link_start(struct session *s)
     lines_fini(&l->errors);
     lines_init(&l->out, s->all->config.line_max, 0);
     lines_init(&l->errors, LINK_STDERR_LINE_MAX, 0);
+    s->resume_wanted = false;
     session_changed(s);
     session_move(s, STATE_AGENT_STARTS, NULL, NULL);
     cleanup_error sa_error *err = NULL;
@@ -127,6 +139,7 @@ static void condemn(struct session *s, const char *process_id)
     struct condemned *c = sa_calloc(1, sizeof *c);
     c->process_id = sa_strdup(process_id);
     c->batch = s->batch;
+    c->gentle = s->link.gentle;
     c->next = s->condemned;
     s->condemned = c;
     session_changed(s);
@@ -180,6 +193,7 @@ void link_end(struct session *s, bool failed, const char *reason, const char *me
     sa_timer_stop(l->deadline);
     sa_timer_stop(l->closed);
     sa_timer_stop(l->retry);
+    sa_timer_stop(l->idle);
     if (*l->process_id) {
         condemn(s, l->process_id);
         become_none(s);
@@ -192,6 +206,13 @@ void link_end(struct session *s, bool failed, const char *reason, const char *me
     session_move(s, failed ? STATE_AGENT_FAILED : STATE_AGENT_GONE, reason, message);
     if (failed)
         turns_end_queued(s, STOP_REASON_ERROR, reason, message);
+}
+
+void link_suspend(struct session *s, const char *reason, const char *message)
+{
+    s->link.gentle = true;
+    link_end(s, false, reason, message);
+    s->link.gentle = false;
 }
 
 /* ---- outbox ---- */
@@ -326,6 +347,39 @@ static void quiet_passed(void *user)
     session_settle(s);
 }
 
+static bool is_idle(const struct session *s)
+{
+    return s->link.phase == AGENT_PHASE_READY && !s->current_turn && !turns_count_waiting(s) &&
+           !config_busy(s);
+}
+
+void link_arm_idle(struct session *s)
+{
+    uint64_t ms = s->profile ? profile_idle_ms(s->all, s->profile) : 0;
+    s->link.idle_since_ms = sa_now_ms();
+    if (ms && is_idle(s))
+        sa_timer_start(s->link.idle, (uint32_t)ms);
+    else
+        sa_timer_stop(s->link.idle);
+}
+
+/* What is busy now arms it again when it is idle. A question that waits for an answer keeps the agent. */
+static void idle_passed(void *user)
+{
+    struct session *s = user;
+    if (!session_usable(s) || !is_idle(s))
+        return;
+    if (permissions_waiting(s) || s->all->draining) {
+        link_arm_idle(s);
+        return;
+    }
+    cleanup_free char *message =
+        sa_format("the agent had no turn for %llu ms; the next prompt starts it again",
+                  (unsigned long long)(sa_now_ms() - s->link.idle_since_ms));
+    link_suspend(s, "IDLE", message);
+    session_settle(s);
+}
+
 void link_retry_later(struct session *s)
 {
     struct link *l = &s->link;
@@ -451,17 +505,49 @@ static void deleted(void *user, const DeleteProcessResponse *res, const sa_error
     api_answer_destroyed(s);
 }
 
+static void delete_one(struct session *s, struct condemned *c)
+{
+    DeleteProcessRequest req = DELETE_PROCESS_REQUEST__INIT;
+    req.process_id = c->process_id;
+    req.kill = true;
+    c->session = s;
+    SA_FAULT("link.delete");
+    c->deletion = delete_process_call(s->all->process, &req, NULL, deleted, c);
+}
+
+/* Whatever came of it, what is left of it is deleted. */
+static void stopped(void *user, const StopProcessResponse *res, const sa_error *err)
+{
+    (void)res;
+    struct condemned *c = user;
+    c->deletion = NULL;
+    c->gentle = err && is_passing(err);
+    SA_FAULT("link.stopped");
+    if (c->gentle)
+        link_retry_later(c->session);
+    else
+        delete_one(c->session, c);
+    session_settle(c->session);
+}
+
+static void stop_one(struct session *s, struct condemned *c)
+{
+    StopProcessRequest req = STOP_PROCESS_REQUEST__INIT;
+    req.process_id = c->process_id;
+    c->session = s;
+    SA_FAULT("link.stop");
+    c->deletion = stop_process_call(s->all->process, &req, NULL, stopped, c);
+}
+
 static void delete_condemned(struct session *s)
 {
     for (struct condemned *c = s->condemned; c; c = c->next) {
         if (c->batch > s->committed_batch || c->deletion)
             continue;
-        DeleteProcessRequest req = DELETE_PROCESS_REQUEST__INIT;
-        req.process_id = c->process_id;
-        req.kill = true;
-        c->session = s;
-        SA_FAULT("link.delete");
-        c->deletion = delete_process_call(s->all->process, &req, NULL, deleted, c);
+        if (c->gentle)
+            stop_one(s, c);
+        else
+            delete_one(s, c);
     }
 }
 

@@ -61,12 +61,15 @@ struct link {
     struct lines out, errors;
     struct rpc_request *starting, *attachment;
     bool ending; /* inside link_end: one change of state tells it all */
+    bool gentle; /* inside link_suspend */
     bool opened, paused, no_room, input_closed;
     uint64_t committed_stdout, acked;    /* up to here it is stored; was acknowledged */
     uint64_t stdin_sent;                 /* on this attachment */
     uint64_t stdin_taken, stdin_cleaned; /* by the shim; outbox rows are deleted up to here */
     uint32_t retry_ms;
     struct sa_timer *retry, *deadline, *quiet, *cancel;
+    struct sa_timer *idle; /* no turn for a while: it is suspended */
+    uint64_t idle_since_ms;
     struct sa_timer *closed; /* it closed its standard input, and has so long to end */
     uint64_t last_line_ms;
     struct sa_buf last_errors; /* the end of standard error, for the message of a failure */
@@ -75,12 +78,16 @@ struct link {
 void link_init(struct session *s);
 void link_fini(struct session *s); /* forgets everything of it; its process goes on */
 
+/* Is there no process, and none that is still asked to end? Two agents on one conversation must not be. */
+bool link_may_start(const struct session *s);
 /* Decides to start a process. */
 void link_start(struct session *s);
 /* Decides that this incarnation is over: the turn, the permissions and the queue end with it as they must;
  * the process and its tree are deleted after the commit. failed: it never was of use. reason: a stable word.
  */
 void link_end(struct session *s, bool failed, const char *reason, const char *message);
+/* The same for an agent that is of use: its process is asked to end first, and has 5 s. */
+void link_suspend(struct session *s, const char *reason, const char *message);
 /* Puts a message (without newline; copied) into the outbox. */
 void link_send(struct session *s, const struct sa_buf *message);
 /* Does what committed state asks for: spawn, attach, write, acknowledge, delete. */
@@ -96,6 +103,8 @@ void link_arm_deadline(struct session *s);
 /* The agent was asked to cancel: it has so long. */
 void link_arm_cancel(struct session *s);
 void link_arm_quiet(struct session *s);
+/* From now on it is idle, or is not. */
+void link_arm_idle(struct session *s);
 
 /* ---- link_io.c: what comes from process-svc ---- */
 

@@ -36,6 +36,7 @@
 #include "services/session-svc/api.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/presence_api.h"
+#include "services/session-svc/profile.h"
 #include "services/session-svc/sessions.h"
 
 enum { REDIS_URL_MAX = 1024 };
@@ -56,6 +57,8 @@ static const struct service_option options[] = {
     {"cancel-timeout-ms", SERVICE_OPTION_UINT, "10000", 1, 600000,
      "for an agent to obey a cancel, before it is killed"},
     {"quiet-ms", SERVICE_OPTION_UINT, "120000", 1, 86400000, "silence in a turn that is told as an event"},
+    {"idle-suspend-ms", SERVICE_OPTION_UINT, "600000", 0, PROFILE_IDLE_MAX,
+     "without a turn, until an agent is ended; the next prompt starts it again; 0: never"},
     {"redis", SERVICE_OPTION_TEXT, NULL, 0, 0, "presence through redis://host:port; else in memory"},
     {"redis-file", SERVICE_OPTION_TEXT, NULL, 0, 0,
      "read that address from this file: it may hold a password"},
@@ -154,6 +157,7 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
         .open_ms = (uint32_t)service_uint(svc, "open-timeout-ms"),
         .cancel_ms = (uint32_t)service_uint(svc, "cancel-timeout-ms"),
         .quiet_ms = (uint32_t)service_uint(svc, "quiet-ms"),
+        .idle_suspend_ms = service_uint(svc, "idle-suspend-ms"),
         .pass_credentials = service_flag(svc, "pass-credentials"),
     };
     config.line_max = config.journal_bytes / 4 < LINK_LINE_MAX ? config.journal_bytes / 4 : LINK_LINE_MAX;

@@ -22,6 +22,18 @@ int profile_check_label(const char *key, const char *value, sa_error **err)
                    PROFILE_TEXT_MAX);
 }
 
+int profile_check_idle(uint64_t ms, sa_error **err)
+{
+    if (ms <= PROFILE_IDLE_MAX)
+        return 0;
+    return sa_fail(err, SA_INVALID_REQUEST, "idle_suspend_ms: over %d", PROFILE_IDLE_MAX);
+}
+
+uint64_t profile_idle_ms(const struct sessions *all, const StoredProfile *p)
+{
+    return p->_idle_suspend_ms_case ? p->idle_suspend_ms : all->config.idle_suspend_ms;
+}
+
 static StoredProfile *copy_of(const StoredProfile *p)
 {
     cleanup_buf struct sa_buf packed = {0};
@@ -60,6 +72,9 @@ static void tell(struct session *s, const char *author)
     updated.labels = labels;
     updated.archived = profile_is_archived(s);
     updated.author = (char *)(uintptr_t)author;
+    if (p->_idle_suspend_ms_case)
+        updated._idle_suspend_ms_case = SESSION_UPDATED___IDLE_SUSPEND_MS_IDLE_SUSPEND_MS;
+    updated.idle_suspend_ms = p->idle_suspend_ms;
     Event e = EVENT__INIT;
     e.kind_case = EVENT__KIND_SESSION_UPDATED;
     e.session_updated = &updated;
@@ -79,7 +94,7 @@ static int check_etag(struct session *s, const char *etag, sa_error **err)
 /* ---- update ---- */
 
 struct mask {
-    bool title, labels;
+    bool title, labels, idle;
 };
 
 static int read_mask(const UpdateSessionRequest *req, struct mask *ret, sa_error **err)
@@ -92,6 +107,8 @@ static int read_mask(const UpdateSessionRequest *req, struct mask *ret, sa_error
             ret->title = true;
         else if (!strcmp(path, "labels"))
             ret->labels = true;
+        else if (!strcmp(path, "idle_suspend_ms"))
+            ret->idle = true;
         else
             return sa_fail(err, SA_INVALID_REQUEST, "update_mask: there is no field \"%.64s\" to change",
                            path);
@@ -138,19 +155,29 @@ static int update(struct session *s, const UpdateSessionRequest *req, const char
 {
     struct mask mask = {0};
     StoredProfile now = *s->profile;
-    if (read_mask(req, &mask, err) || profile_check_title(req->title, err))
+    if (read_mask(req, &mask, err) || profile_check_title(req->title, err) ||
+        profile_check_idle(req->idle_suspend_ms, err))
         return -1;
+    if (mask.idle) {
+        now._idle_suspend_ms_case = req->_idle_suspend_ms_case
+                                        ? STORED_PROFILE___IDLE_SUSPEND_MS_IDLE_SUSPEND_MS
+                                        : STORED_PROFILE___IDLE_SUSPEND_MS__NOT_SET;
+        now.idle_suspend_ms = req->idle_suspend_ms;
+    }
     if (mask.title)
         now.title = req->title;
     if (mask.labels && fill_labels(req, &now, arena, err))
         return -1;
-    if (!strcmp(now.title, s->profile->title) && same_labels(&now, s->profile))
+    bool same_idle = now._idle_suspend_ms_case == s->profile->_idle_suspend_ms_case &&
+                     now.idle_suspend_ms == s->profile->idle_suspend_ms;
+    if (!strcmp(now.title, s->profile->title) && same_labels(&now, s->profile) && same_idle)
         return 0;
     if (check_etag(s, req->etag, err))
         return -1;
     now.version++;
     profile_replace(s, &now);
     tell(s, author);
+    link_arm_idle(s);
     return 0;
 }
 
@@ -178,7 +205,7 @@ int profile_archive(struct session *s, bool archived, const char *etag, const ch
     profile_replace(s, &now);
     tell(s, author);
     if (archived)
-        link_end(s, false, "ARCHIVED", "the session was archived");
+        link_suspend(s, "ARCHIVED", "the session was archived");
     return 0;
 }
 

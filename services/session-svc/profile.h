@@ -5,7 +5,11 @@
 
 #include "services/session-svc/session.h"
 
-enum { PROFILE_LABELS_MAX = 64, PROFILE_TEXT_MAX = 256 };
+enum {
+    PROFILE_LABELS_MAX = 64,
+    PROFILE_TEXT_MAX = 256,
+    PROFILE_IDLE_MAX = 7 * 24 * 3600 * 1000, /* ms */
+};
 
 /* INVALID_REQUEST. */
 int profile_check_title(const char *title, sa_error **err);
@@ -16,6 +20,9 @@ void profile_replace(struct session *s, const StoredProfile *now);
 int profile_update(struct session *s, const UpdateSessionRequest *req, const char *author, sa_error **err);
 /* ETAG_MISMATCH, TURN_RUNNING. */
 int profile_archive(struct session *s, bool archived, const char *etag, const char *author, sa_error **err);
+int profile_check_idle(uint64_t ms, sa_error **err);
+/* 0: never. */
+uint64_t profile_idle_ms(const struct sessions *all, const StoredProfile *p);
 bool profile_is_archived(const struct session *s);
 
 /* As committed; of an old session, from its spec. NULL: error. Free it with store_message_free. */

@@ -8,6 +8,7 @@
 #include "services/session-svc/budget.h"
 #include "services/session-svc/config.h"
 #include "services/session-svc/follow.h"
+#include "services/session-svc/fork.h"
 #include "services/session-svc/permissions.h"
 #include "services/session-svc/profile.h"
 #include "services/session-svc/requests.h"
@@ -43,6 +44,7 @@ static void clear(struct session *s)
     turns_clear(s);
     config_clear(s);
     profile_clear(s);
+    fork_clear(s);
     permissions_clear(s);
     for (struct condemned *c = s->condemned, *next; c; c = next) {
         next = c->next;
@@ -124,6 +126,9 @@ static void take_row(struct session *s, const StoredSession *row)
         s->condemned = c;
     }
     budget_load(s, row);
+    fork_load(s, row);
+    s->resume_wanted = row->resume_wanted;
+    s->can_fork = row->can_fork;
     take_link(&s->link, row);
 }
 
@@ -185,6 +190,9 @@ void session_fill_row(const struct session *s, StoredSession *row, struct sa_are
         row->condemned[row->n_condemned++] = c->process_id;
     config_fill_row(s, row, arena);
     budget_fill_row(s, row, arena);
+    row->fork = s->fork;
+    row->resume_wanted = s->resume_wanted;
+    row->can_fork = s->can_fork;
     fill_link(&s->link, row, arena);
 }
 
@@ -262,6 +270,11 @@ Session *session_describe(struct sessions *all, struct sa_id id, struct sa_arena
     describe_spec(out, spec, arena);
     describe_profile(out, profile, arena);
     budget_describe(out, row, profile, arena);
+    out->idle_suspend_ms = profile_idle_ms(all, profile);
+    if (row->fork) {
+        out->parent_session_id = sa_arena_strdup(arena, row->fork->parent_session_id);
+        out->parent_seq = row->fork->parent_seq;
+    }
     out->state = row->state;
     out->state_reason = sa_arena_strdup(arena, row->state_reason);
     out->state_message = sa_arena_strdup(arena, row->state_message);
@@ -309,6 +322,7 @@ void session_take_up(struct session *s)
     link_arm_deadline(s);
     link_arm_cancel(s);
     link_arm_quiet(s);
+    link_arm_idle(s);
     link_continue(s);
     session_settle(s);
 }

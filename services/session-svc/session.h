@@ -59,6 +59,7 @@ struct permission {
 
 struct condemned {
     struct condemned *next;
+    bool gentle; /* it is asked to end first; not stored: after a crash it is killed */
     char *process_id;
     uint64_t batch;
     struct session *session;
@@ -91,6 +92,9 @@ struct session {
     uint8_t config_told[32];
     StoredProfile *profile; /* profile.c */
     struct usage usage;
+    bool resume_wanted; /* a process, without a prompt */
+    bool can_fork;      /* as its agent last said */
+    StoredFork *fork;   /* fork.c; NULL: it is none */
     char *agent_session_id;
     bool has_history, replay_history;
     int64_t change_time_us;

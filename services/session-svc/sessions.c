@@ -162,7 +162,8 @@ static bool collect(void *user, const struct store_row *row)
     if (!m)
         return false;
     bool recent = m->change_time_us > sa_wall_us() - (int64_t)RECENT_S * 1000000;
-    if (!recent && m->state != SESSION_STATE_STARTING && !m->phase && !m->n_condemned && !m->n_queued_turns)
+    if (!recent && m->state != SESSION_STATE_STARTING && !m->phase && !m->n_condemned && !m->n_queued_turns &&
+        !m->resume_wanted)
         return true;
     if (f->n == f->cap) {
         f->cap = f->cap ? 2 * f->cap : 64;

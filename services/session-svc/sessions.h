@@ -14,7 +14,8 @@ struct sessions_config {
     size_t line_max;                 /* LINK_LINE_MAX, but at most a quarter of the journal */
     uint32_t initialize_ms, open_ms; /* 0: the agent's own */
     uint32_t cancel_ms, quiet_ms;
-    bool pass_credentials; /* from our environment to the agents */
+    uint64_t idle_suspend_ms; /* of sessions that say nothing; 0: never */
+    bool pass_credentials;    /* from our environment to the agents */
 };
 
 struct sessions {

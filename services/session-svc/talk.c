@@ -7,6 +7,7 @@
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/acp_write.h"
 #include "services/session-svc/config.h"
+#include "services/session-svc/fork.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/turns.h"
@@ -91,6 +92,7 @@ static const char *open_method(RestoreMethod m)
 {
     return m == RESTORE_METHOD_RESUME ? "session/resume"
            : m == RESTORE_METHOD_LOAD ? "session/load"
+           : m == RESTORE_METHOD_FORK ? "session/fork"
                                       : "session/new";
 }
 
@@ -107,7 +109,9 @@ static void open_with(struct session *s, RestoreMethod method)
     const char *name = open_method(method);
     cleanup_buf struct sa_buf out = {0};
     acp_open_session(&out, talk_request_id(s, name), name, spec->cwd.data, spec->cwd.len,
-                     method == RESTORE_METHOD_NEW ? "" : s->agent_session_id);
+                     method == RESTORE_METHOD_NEW    ? ""
+                     : method == RESTORE_METHOD_FORK ? s->fork->agent_session_id
+                                                     : s->agent_session_id);
     enter(s, AGENT_PHASE_OPENING);
     link_send(s, &out);
 }
@@ -120,6 +124,8 @@ static void open_next(struct session *s, RestoreMethod tried)
         open_with(s, RESTORE_METHOD_RESUME);
     else if (known && s->link.can_load && tried != RESTORE_METHOD_LOAD)
         open_with(s, RESTORE_METHOD_LOAD);
+    else if (!known && tried == RESTORE_METHOD_UNSPECIFIED && fork_by_agent(s))
+        open_with(s, RESTORE_METHOD_FORK);
     else
         open_with(s, RESTORE_METHOD_NEW);
 }
@@ -142,6 +148,8 @@ static void initialized(struct session *s, struct sa_arena *arena, const struct 
     s->link.can_load = json_true(json_get(m->result, "agentCapabilities.loadSession"));
     struct json resume = json_get(m->result, "agentCapabilities.sessionCapabilities.resume");
     s->link.can_resume = json_type(resume) == JSON_OBJECT || json_true(resume);
+    struct json fork = json_get(m->result, "agentCapabilities.sessionCapabilities.fork");
+    s->can_fork = json_type(fork) == JSON_OBJECT || json_true(fork);
     open_next(s, RESTORE_METHOD_UNSPECIFIED);
 }
 
@@ -161,18 +169,21 @@ static void ready(struct session *s)
     config_settled(s, arena);
     enter(s, AGENT_PHASE_READY);
     session_move(s, STATE_AGENT_READY, NULL, NULL);
+    link_arm_idle(s);
     sa_arena_free(arena);
 }
 
 void talk_configure(struct session *s)
 {
     bool asked = config_next(s);
-    if (s->link.phase == AGENT_PHASE_READY)
+    if (s->link.phase == AGENT_PHASE_READY) {
         link_arm_deadline(s);
-    else if (asked)
+        link_arm_idle(s);
+    } else if (asked) {
         enter(s, AGENT_PHASE_CONFIGURING);
-    else
+    } else {
         ready(s);
+    }
 }
 
 static void session_opened(struct session *s, struct sa_arena *arena, const struct acp_message *m)
@@ -180,7 +191,8 @@ static void session_opened(struct session *s, struct sa_arena *arena, const stru
     struct link *l = &s->link;
     RestoreMethod method = l->open_method;
     SA_FAULT("talk.opened");
-    if (m->error.n && method != RESTORE_METHOD_NEW) {
+    bool needed = method == RESTORE_METHOD_FORK && s->fork->method == FORK_METHOD_AGENT;
+    if (m->error.n && method != RESTORE_METHOD_NEW && !needed) {
         sa_log(SA_LOG_INFO, "agent.restore_failed", "session=%s method=%s", s->name, open_method(method));
         open_next(s, method);
         return;
@@ -189,15 +201,16 @@ static void session_opened(struct session *s, struct sa_arena *arena, const stru
         fail(s, arena, SA_AGENT_ERROR, acp_error_text(arena, m->error));
         return;
     }
-    if (method == RESTORE_METHOD_NEW) {
+    if (method == RESTORE_METHOD_NEW || method == RESTORE_METHOD_FORK) {
         char *id = json_arena_string(arena, json_get(m->result, "sessionId"));
         if (!*id || strlen(id) > 1024) {
-            fail(s, arena, SA_AGENT_PROTOCOL_ERROR, "its answer to session/new has no sessionId");
+            fail(s, arena, SA_AGENT_PROTOCOL_ERROR, "its answer has no sessionId");
             return;
         }
-        s->replay_history = s->has_history;
+        bool forked = method == RESTORE_METHOD_FORK;
+        s->replay_history = s->has_history && !forked;
         if (s->has_history)
-            tell_restored(s, RESTORE_METHOD_REPLAY);
+            tell_restored(s, forked ? RESTORE_METHOD_FORK : RESTORE_METHOD_REPLAY);
         session_set_text(&s->agent_session_id, id);
     } else {
         tell_restored(s, method);
@@ -230,13 +243,10 @@ static void response(struct session *s, struct sa_arena *arena, const struct acp
         const char *method;
         void (*answered)(struct session *s, struct sa_arena *arena, const struct acp_message *m);
     } answers[] = {
-        {"initialize", initialized},
-        {"session/new", session_opened},
-        {"session/load", session_opened},
-        {"session/resume", session_opened},
-        {"session/set_mode", configured},
-        {"session/set_model", configured},
-        {"session/set_config_option", configured},
+        {"initialize", initialized},         {"session/new", session_opened},
+        {"session/load", session_opened},    {"session/resume", session_opened},
+        {"session/fork", session_opened},    {"session/set_mode", configured},
+        {"session/set_model", configured},   {"session/set_config_option", configured},
         {"session/prompt", prompt_answered},
     };
     char method[LINK_METHOD_MAX];

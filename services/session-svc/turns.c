@@ -412,17 +412,13 @@ void turns_advance(struct session *s)
     if (s->link.phase == AGENT_PHASE_READY && config_busy(s))
         return; /* a wish that came first is told first */
     struct turn *t = next_waiting(s);
-    if (!t)
-        return;
     for (char *why; t && (why = budget_refuses(s, t->number)); t = next_waiting(s)) {
         end(s, t, &(struct ending){STOP_REASON_BUDGET, sa_reason_name(SA_BUDGET_EXCEEDED), why, "", {0}});
         free(why);
     }
-    if (!t)
-        return;
-    if (s->link.phase == AGENT_PHASE_READY)
+    if (t && s->link.phase == AGENT_PHASE_READY)
         start(s, t);
-    else if (s->link.phase == AGENT_PHASE_NONE)
+    else if ((t || s->resume_wanted) && link_may_start(s))
         link_start(s);
 }
 
@@ -441,6 +437,7 @@ void turns_end(struct session *s, StopReason stop, const char *reason, const cha
     link_arm_cancel(s);
     link_arm_quiet(s);
     link_arm_deadline(s);
+    link_arm_idle(s);
     if (!s->link.ending)
         session_move(s, STATE_TURN_ENDS, NULL, NULL);
 }

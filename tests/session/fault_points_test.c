@@ -84,6 +84,24 @@ static void move(struct stack *t, const char *id, uint64_t turn, uint32_t positi
     must(r);
 }
 
+static void suspend(struct stack *t, const char *id)
+{
+    struct reason r;
+    do
+        r = try_suspend(t, id);
+    while (again(t, r));
+    must(r);
+}
+
+static void resume(struct stack *t, const char *id)
+{
+    struct reason r;
+    do
+        r = try_resume(t, id);
+    while (again(t, r));
+    must(r);
+}
+
 static void withdraw(struct stack *t, const char *id, uint64_t turn)
 {
     struct reason r;
@@ -204,6 +222,9 @@ static char *live(const char *fault, int *ret_deaths)
     assert_true(viewer_turn_end(v, 6)->seq < viewer_turn_end(v, 5)->seq);
     viewer_state(v, viewer_turn_end(v, 5)->seq, SESSION_STATE_IDLE);
     rename_it(t, id);
+    suspend(t, id);
+    resume(t, id);
+    viewer_state(v, viewer_state(v, 0, SESSION_STATE_SUSPENDED)->seq, SESSION_STATE_IDLE);
     prompt(t, id, "ABORT", "seventh", 7);
     viewer_state(v, viewer_turn_end(v, 7)->seq, SESSION_STATE_SUSPENDED);
     prompt(t, id, "back", "eighth", 8);

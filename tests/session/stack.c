@@ -326,6 +326,24 @@ struct reason try_steer(struct stack *t, const char *session, uint64_t turn, con
     return reason_of(err);
 }
 
+struct reason try_suspend(struct stack *t, const char *session)
+{
+    SuspendSessionRequest req = SUSPEND_SESSION_REQUEST__INIT;
+    req.session_id = (char *)(uintptr_t)session;
+    sa_error *err = NULL;
+    rpc_message_free(suspend_session_wait(t->caller.channel, &req, NULL, &err));
+    return reason_of(err);
+}
+
+struct reason try_resume(struct stack *t, const char *session)
+{
+    ResumeSessionRequest req = RESUME_SESSION_REQUEST__INIT;
+    req.session_id = (char *)(uintptr_t)session;
+    sa_error *err = NULL;
+    rpc_message_free(resume_session_wait(t->caller.channel, &req, NULL, &err));
+    return reason_of(err);
+}
+
 uint64_t cancel_turn(struct stack *t, const char *session, uint64_t turn)
 {
     must(try_cancel(t, session, turn), "CancelTurn");

@@ -60,6 +60,9 @@ struct reason try_withdraw(struct stack *t, const char *session, uint64_t turn);
 struct reason try_steer(struct stack *t, const char *session, uint64_t turn, const char *text,
                         const char *request_id, SteerFallback fallback, uint64_t *ret_turn);
 
+struct reason try_suspend(struct stack *t, const char *session);
+struct reason try_resume(struct stack *t, const char *session);
+
 /* ---- a viewer: reads a session's log, and comes back after every break where it was ---- */
 
 struct viewer {

@@ -170,6 +170,18 @@ static void begin_new(struct mock *m)
     mock_remember(m, "note", "begin", 5);
 }
 
+static void copy_conversation(struct mock *m, const char *from_id)
+{
+    cleanup_free char *from = conversation_file(from_id), *to = conversation_file(m->session_id);
+    cleanup_buf struct sa_buf all = {0};
+    FILE *f = NULL;
+    if (sa_read_file(from, 64 << 20, &all, NULL) || !(f = fopen(to, "w")) ||
+        fwrite(all.data, 1, all.len, f) != all.len || fclose(f)) {
+        fprintf(stderr, "mock-agent: cannot copy %s: %s\n", from, strerror(errno));
+        exit(1);
+    }
+}
+
 /* ---- methods ---- */
 
 static void initialize(struct json id)
@@ -179,13 +191,15 @@ static void initialize(struct json id)
         poll(NULL, 0, atoi(delay));
     if (starts_with("silent"))
         return;
+    bool resume = !is_set("MOCK_NO_RESUME"), fork = !is_set("MOCK_NO_FORK");
     cleanup_buf struct sa_buf out = {0};
-    sa_buf_addf(&out,
-                "{\"protocolVersion\":%d,\"agentCapabilities\":{\"loadSession\":%s,\"promptCapabilities\":{"
-                "\"image\":true,\"embeddedContext\":true},\"sessionCapabilities\":{%s}},\"authMethods\":[],"
-                "\"agentInfo\":{\"name\":\"mock-agent\",\"title\":\"Mock\",\"version\":\"1\"}}",
-                starts_with("protocol") ? 2 : 1, is_set("MOCK_NO_LOAD") ? "false" : "true",
-                is_set("MOCK_NO_RESUME") ? "" : "\"resume\":{}");
+    sa_buf_addf(
+        &out,
+        "{\"protocolVersion\":%d,\"agentCapabilities\":{\"loadSession\":%s,\"promptCapabilities\":{"
+        "\"image\":true,\"embeddedContext\":true},\"sessionCapabilities\":{%s%s%s}},\"authMethods\":[],"
+        "\"agentInfo\":{\"name\":\"mock-agent\",\"title\":\"Mock\",\"version\":\"1\"}}",
+        starts_with("protocol") ? 2 : 1, is_set("MOCK_NO_LOAD") ? "false" : "true",
+        resume ? "\"resume\":{}" : "", resume && fork ? "," : "", fork ? "\"fork\":{}" : "");
     mock_answer(id, "result", &out);
 }
 
@@ -203,8 +217,13 @@ static void open_session(struct mock *m, struct json id, struct json params, str
             mock_error(id, -32002, "Resource not found");
             return;
         }
-        free(m->session_id);
-        m->session_id = steal_pointer(&asked);
+        if (json_is(method, "session/fork")) {
+            begin_new(m);
+            copy_conversation(m, asked);
+        } else {
+            free(m->session_id);
+            m->session_id = steal_pointer(&asked);
+        }
         if (json_is(method, "session/load"))
             replay(m);
     }
@@ -291,7 +310,7 @@ static void handle(struct mock *m, const char *line, size_t n)
     } else if (json_is(rpc.method, "initialize")) {
         initialize(rpc.id);
     } else if (json_is(rpc.method, "session/new") || json_is(rpc.method, "session/load") ||
-               json_is(rpc.method, "session/resume")) {
+               json_is(rpc.method, "session/resume") || json_is(rpc.method, "session/fork")) {
         open_session(m, rpc.id, rpc.params, rpc.method);
     } else if (json_is(rpc.method, "session/set_mode")) {
         mock_set_mode(m, rpc.id, rpc.params);

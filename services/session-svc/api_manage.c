@@ -1,9 +1,10 @@
-/* UpdateSession, ArchiveSession, UnarchiveSession, SetBudget. */
+/* UpdateSession, ArchiveSession, UnarchiveSession, SetBudget, SuspendSession, ResumeSession. */
 #include <stdlib.h>
 
 #include "services/session-svc/api.h"
 #include "services/session-svc/budget.h"
 #include "services/session-svc/profile.h"
+#include "services/session-svc/turns.h"
 
 struct waiting {
     struct rpc_call *call;
@@ -102,4 +103,65 @@ void api_unarchive_session(void *api, struct rpc_call *call, const UnarchiveSess
         rpc_fail(call, err);
     else
         answer_later(s, call, reply_unarchived);
+}
+
+/* ---- suspend, resume ---- */
+
+static int suspend(struct session *s, const char *author, sa_error **err)
+{
+    if (s->state == SESSION_STATE_DESTROYED)
+        return sa_fail(err, SA_SESSION_DESTROYED, "session %s was destroyed", s->name);
+    if (s->current_turn || turns_count_waiting(s))
+        return sa_fail(err, SA_TURN_RUNNING, "session %s: a turn runs or prompts wait", s->name);
+    cleanup_free char *message = sa_format("suspended by %s", author);
+    link_suspend(s, "SUSPENDED", message);
+    return 0;
+}
+
+static int resume(struct session *s, sa_error **err)
+{
+    if (s->state == SESSION_STATE_DESTROYED)
+        return sa_fail(err, SA_SESSION_DESTROYED, "session %s was destroyed", s->name);
+    if (profile_is_archived(s))
+        return sa_fail(err, SA_SESSION_ARCHIVED, "session %s is archived", s->name);
+    if (s->link.phase != AGENT_PHASE_NONE && !s->link.doomed)
+        return 0;
+    s->resume_wanted = true; /* when the process that ends is gone */
+    session_changed(s);
+    turns_advance(s);
+    return 0;
+}
+
+static void reply_suspended(struct rpc_call *call, Session *session)
+{
+    SuspendSessionResponse res = SUSPEND_SESSION_RESPONSE__INIT;
+    res.session = session;
+    suspend_session_reply(call, &res);
+}
+
+void api_suspend_session(void *api, struct rpc_call *call, const SuspendSessionRequest *req)
+{
+    sa_error *err = NULL;
+    struct session *s = sessions_find_to_change(api, req->session_id, &err);
+    if (!s || suspend(s, rpc_principal(call), &err))
+        rpc_fail(call, err);
+    else
+        answer_later(s, call, reply_suspended);
+}
+
+static void reply_resumed(struct rpc_call *call, Session *session)
+{
+    ResumeSessionResponse res = RESUME_SESSION_RESPONSE__INIT;
+    res.session = session;
+    resume_session_reply(call, &res);
+}
+
+void api_resume_session(void *api, struct rpc_call *call, const ResumeSessionRequest *req)
+{
+    sa_error *err = NULL;
+    struct session *s = sessions_find_to_change(api, req->session_id, &err);
+    if (!s || resume(s, &err))
+        rpc_fail(call, err);
+    else
+        answer_later(s, call, reply_resumed);
 }
