@@ -11,6 +11,8 @@ int cli_health(int argc, char **argv);
 int cli_install(int argc, char **argv);
 int cli_prompt(int argc, char **argv);
 int cli_sessions(int argc, char **argv);
+int cli_turns(int argc, char **argv);
+int cli_queue(int argc, char **argv);
 int cli_events(int argc, char **argv);
 int cli_attach(int argc, char **argv);
 int cli_agents(int argc, char **argv);

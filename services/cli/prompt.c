@@ -19,7 +19,10 @@ static const struct service_option prompt_options[] = {
      "agent of the new session; `sandbox-agent agents` lists them"},
     {"session", SERVICE_OPTION_TEXT, NULL, 0, 0, "go on with this session (or `last`) instead of a new one"},
     {"cwd", SERVICE_OPTION_TEXT, NULL, 0, 0, "directory the agent of a new session works in"},
-    {"mode", SERVICE_OPTION_TEXT, NULL, 0, 0, "mode of a new session, in the agent's words"},
+    {"mode", SERVICE_OPTION_TEXT, NULL, 0, 0, "mode, in the agent's words; `sessions show` lists them"},
+    {"model", SERVICE_OPTION_TEXT, NULL, 0, 0, "model"},
+    {"thought-level", SERVICE_OPTION_TEXT, NULL, 0, 0, "how much it is to think, in the agent's words"},
+    {"title", SERVICE_OPTION_TEXT, NULL, 0, 0, "title of a new session"},
     {"env", SERVICE_OPTION_LIST, NULL, 0, 0, "NAME=value for the agent of a new session"},
     {"verbose", SERVICE_OPTION_FLAG, NULL, 0, 0, "show every event: logs, usage, states"},
     {"yes", SERVICE_OPTION_FLAG, NULL, 0, 0, "allow what the agent asks permission for"},
@@ -62,6 +65,27 @@ static int read_env(struct sa_arena *a, const char *lines, CreateSessionRequest 
     return 0;
 }
 
+static char *text_of(const struct options *o, const char *name)
+{
+    const char *text = options_text(o, name);
+    return (char *)(uintptr_t)(text ? text : "");
+}
+
+/* For a session that is there already. */
+static int configure(struct asking *a, const struct options *o, sa_error **err)
+{
+    ConfigureSessionRequest req = CONFIGURE_SESSION_REQUEST__INIT;
+    req.session_id = a->session_id;
+    req.mode_id = text_of(o, "mode");
+    req.model = text_of(o, "model");
+    req.thought_level = text_of(o, "thought-level");
+    if (!*req.mode_id && !*req.model && !*req.thought_level)
+        return 0;
+    ConfigureSessionResponse *res = configure_session_wait(a->client->channel, &req, NULL, err);
+    rpc_message_free(res);
+    return res ? 0 : client_explain(a->client, err);
+}
+
 static int create_session(struct asking *a, const struct options *o, sa_error **err)
 {
     CreateSessionRequest req = CREATE_SESSION_REQUEST__INIT;
@@ -71,8 +95,10 @@ static int create_session(struct asking *a, const struct options *o, sa_error **
     struct sa_arena *arena = sa_arena_new();
     CreateSessionResponse *res = NULL;
     req.agent = (char *)(uintptr_t)options_text(o, "agent");
-    if (options_text(o, "mode"))
-        req.mode_id = (char *)(uintptr_t)options_text(o, "mode");
+    req.mode_id = text_of(o, "mode");
+    req.model = text_of(o, "model");
+    req.thought_level = text_of(o, "thought-level");
+    req.title = text_of(o, "title");
     if (full)
         req.cwd = bytes_of(full, strlen(full));
     if (cwd && !full)
@@ -204,7 +230,7 @@ static int ask(struct asking *a, const struct options *o, sa_error **err)
         return -1;
     if (session) {
         a->session_id = client_session(a->client, session, err);
-        if (!a->session_id)
+        if (!a->session_id || configure(a, o, err) < 0)
             return -1;
     } else if (create_session(a, o, err) < 0) {
         return -1;

@@ -221,6 +221,39 @@ static void show_usage(struct show *s, const Usage *u)
     }
 }
 
+static void show_config(struct show *s, const char *what, ConfigValue *const *values, size_t n,
+                        const char *author)
+{
+    fputs(what, s->out);
+    for (size_t i = 0; i < n; i++) {
+        fputs(i ? ", " : " ", s->out);
+        show_string(s->out, values[i]->option_id);
+        fputs("=", s->out);
+        show_string(s->out, values[i]->value);
+    }
+    if (*author) {
+        fputs(" by ", s->out);
+        show_string(s->out, author);
+    }
+}
+
+static void show_updated(struct show *s, const SessionUpdated *u)
+{
+    fputs(u->archived ? "session archived" : "session updated", s->out);
+    if (*u->title) {
+        fputs(": ", s->out);
+        show_string(s->out, u->title);
+    }
+    fputs(" by ", s->out);
+    show_string(s->out, u->author);
+}
+
+static void show_forked(struct show *s, const SessionForked *f)
+{
+    fprintf(s->out, "forked from %s after event %" PRIu64 " by ", f->parent_session_id, f->parent_seq);
+    show_string(s->out, f->author);
+}
+
 static void show_line(struct show *s, const Event *e)
 {
     switch (e->kind_case) {
@@ -253,7 +286,36 @@ static void show_line(struct show *s, const Event *e)
         show_string(s->out, e->mode_changed->mode_id);
         break;
     case EVENT__KIND_CONFIG_CHANGED:
-        fputs("configuration changed", s->out);
+        show_config(s, "configuration", e->config_changed->values, e->config_changed->n_values,
+                    e->config_changed->author);
+        break;
+    case EVENT__KIND_CONFIG_ASKED:
+        show_config(s, "configuration asked:", e->config_asked->values, e->config_asked->n_values,
+                    e->config_asked->author);
+        break;
+    case EVENT__KIND_PROMPT_MOVED:
+        fprintf(s->out, "turn %" PRIu64 " moved to position %" PRIu32 " by ", e->turn,
+                e->prompt_moved->position);
+        show_string(s->out, e->prompt_moved->author);
+        break;
+    case EVENT__KIND_TURN_STEERED:
+        fprintf(s->out, "turn %" PRIu64 " is cancelled for turn %" PRIu64 " by ", e->turn,
+                e->turn_steered->next_turn);
+        show_string(s->out, e->turn_steered->author);
+        break;
+    case EVENT__KIND_SESSION_UPDATED:
+        show_updated(s, e->session_updated);
+        break;
+    case EVENT__KIND_SESSION_FORKED:
+        show_forked(s, e->session_forked);
+        break;
+    case EVENT__KIND_BUDGET_SET:
+        fputs(e->budget_set->budget ? "budget set by " : "budget removed by ", s->out);
+        show_string(s->out, e->budget_set->author);
+        break;
+    case EVENT__KIND_BUDGET_EXCEEDED:
+        fputs("BUDGET ", s->out);
+        show_string(s->out, e->budget_exceeded->message);
         break;
     case EVENT__KIND_PERMISSION_REQUESTED:
         show_permission(s, e->permission_requested);
@@ -300,6 +362,7 @@ static bool is_detail(const Event *e)
     case EVENT__KIND_USAGE:
     case EVENT__KIND_UNKNOWN:
     case EVENT__KIND_CONFIG_CHANGED:
+    case EVENT__KIND_CONFIG_ASKED:
     case EVENT__KIND_TURN_STARTED:
         return true;
     case EVENT__KIND_STATE_CHANGED:

@@ -242,6 +242,42 @@ static void the_token_of_this_machine_is_not_sent_elsewhere(void **state)
     free(run(0, WORDS("sessions", "--target", sys.target, "--token", sys.token)));
 }
 
+static void sessions_are_shown_named_and_put_away(void **state)
+{
+    (void)state;
+    cleanup_free char *first = run(0, WORDS("prompt", "--title", "a name", "TOKENS 10 5")),
+                      *id = id_in(first);
+    free(run(0, WORDS("prompt", "--session", id, "--mode", "auto", "two")));
+    cleanup_free char *events = run(0, WORDS("events", id));
+    assert_has(events, "configuration asked: mode=auto by owner");
+    cleanup_free char *wrong = run(1, WORDS("prompt", "--session", id, "--model", "none", "three"));
+    assert_has(wrong, "no option \"model\"");
+    cleanup_free char *shown = run(0, WORDS("sessions", "show", id));
+    assert_has(shown, "a name");
+    assert_has(shown, "2 turns, 15 tokens measured, unknown in 1 turns");
+    assert_has(shown, "* auto");
+    cleanup_free char *turns = run(0, WORDS("turns", "ls", id));
+    assert_has(turns, "   1  ended    end_turn             15 tokens");
+    cleanup_free char *queue = run(1, WORDS("queue", "move", id, "2", "1"));
+    assert_has(queue, "has run");
+    cleanup_free char *none = run(0, WORDS("queue", "ls", id));
+    assert_string_equal(none, "");
+    free(run(0, WORDS("sessions", "rename", id, "another name")));
+    cleanup_free char *found = run(0, WORDS("sessions", "--title", "ANOTHER"));
+    assert_has(found, id);
+    cleanup_free char *suspended = run(0, WORDS("sessions", "suspend", id));
+    assert_has(suspended, "suspended by owner");
+    cleanup_free char *forked = run(0, WORDS("sessions", "fork", id));
+    assert_has(forked, "another name");
+    free(run(0, WORDS("sessions", "archive", id)));
+    cleanup_free char *list = run(0, WORDS("sessions")), *all = run(0, WORDS("sessions", "--all"));
+    assert_null(strstr(list, id));
+    assert_has(all, "(archived)");
+    free(run(0, WORDS("sessions", "unarchive", id)));
+    free(run(2, WORDS("sessions", "burn", id)));
+    free(run(2, WORDS("queue", "move", id)));
+}
+
 static void agents_are_listed(void **state)
 {
     (void)state;
@@ -268,6 +304,7 @@ int main(void)
         cmocka_unit_test(attached_one_answers_what_is_asked),
         cmocka_unit_test(mistakes_are_explained),
         cmocka_unit_test(the_token_of_this_machine_is_not_sent_elsewhere),
+        cmocka_unit_test(sessions_are_shown_named_and_put_away),
         cmocka_unit_test(agents_are_listed),
     };
     return cmocka_run_group_tests(tests, start, stop);
