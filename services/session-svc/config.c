@@ -424,11 +424,17 @@ bool config_next(struct session *s)
     return false;
 }
 
-void config_answered(struct session *s, struct sa_arena *arena, const struct acp_message *m)
+static struct setting *find_asked(const struct session *s)
 {
     struct setting *w = s->settings;
     while (w && w->state != SETTING_STATE_ASKED)
         w = w->next;
+    return w;
+}
+
+void config_answered(struct session *s, struct sa_arena *arena, const struct acp_message *m)
+{
+    struct setting *w = find_asked(s);
     if (!w)
         return;
     StoredOption *o = find_option(s, w->option);
@@ -453,6 +459,17 @@ void config_answered(struct session *s, struct sa_arena *arena, const struct acp
     call_settled(s, w, false, NULL);
 }
 
+void config_timed_out(struct session *s)
+{
+    struct setting *w = find_asked(s);
+    sa_error *err = NULL;
+    if (!w)
+        return;
+    sa_fail(&err, SA_AGENT_TIMEOUT, "agent %s did not answer when %s was to be \"%s\"", talk_agent(s),
+            w->option, w->value);
+    refused(s, w, err);
+}
+
 void config_agent_gone(struct session *s)
 {
     for (struct setting *w = s->settings; w; w = w->next) {
@@ -471,7 +488,7 @@ static int check_all(struct session *s, const struct config_wish *wishes, size_t
         total++;
     for (size_t i = 0; i < n; i++) {
         const struct setting *w = find_setting(s, wishes[i].option);
-        if (w && w->call)
+        if (w && (w->call || w->state == SETTING_STATE_ASKED))
             return sa_fail(err, SA_TOO_MANY, "session %s: the agent has not answered the last change of %s",
                            s->name, w->option);
         total += !w;

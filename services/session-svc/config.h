@@ -36,6 +36,9 @@ bool config_next(struct session *s);
 void config_answered(struct session *s, struct sa_arena *arena, const struct acp_message *m);
 /* Opening is over: tells what differs from what was told before. */
 void config_settled(struct session *s, struct sa_arena *arena);
+/* It did not answer in time, and is about to be ended: the wish is dropped, so that the next process can
+ * work. */
+void config_timed_out(struct session *s);
 /* The agent process ends: the next one is told everything. */
 void config_agent_gone(struct session *s);
 /* Is there something that the agent is to have before its next turn? */

@@ -293,6 +293,7 @@ static void deadline_passed(void *user)
     const char *waited = talk_awaited(s);
     const char *message = sa_arena_format(arena, "agent %s did not answer %s within %u ms%s", talk_agent(s),
                                           waited, phase_ms(s), link_error_tail(s, arena));
+    config_timed_out(s);
     link_end(s, true, sa_reason_name(SA_AGENT_TIMEOUT), message);
     sa_arena_free(arena);
     session_settle(s);

@@ -16,7 +16,8 @@ static struct stack *stack;
 static int start(void **state)
 {
     (void)state;
-    stack = stack_start(NULL);
+    static const char *const extra[] = {"--open-timeout-ms", "1000", NULL};
+    stack = stack_start(extra);
     return 0;
 }
 
@@ -78,7 +79,7 @@ static void what_the_agent_offers_is_told(void **state)
     assert_int_equal(res->n_config_options, 3);
     assert_string_equal(res->config_options[1]->option_id, "model");
     assert_string_equal(res->config_options[1]->value, "small");
-    assert_int_equal(res->config_options[1]->n_choices, 3);
+    assert_int_equal(res->config_options[1]->n_choices, 4);
     assert_string_equal(res->config_options[1]->choices[1]->value, "large");
     assert_string_equal(res->config_options[2]->category, "thought_level");
     rpc_message_free(res);
@@ -223,6 +224,39 @@ static void without_a_process_the_wish_waits(void **state)
     viewer_close(v);
 }
 
+/* It is ended, and the wish with it: else it would hang each time it is started. */
+static void an_agent_that_does_not_answer_is_given_up_with_the_wish(void **state)
+{
+    (void)state;
+    cleanup_free char *id = create_session(stack, "mock", with_options);
+    struct viewer *v = viewer_open(stack, id);
+    viewer_state(v, 0, SESSION_STATE_IDLE);
+    assert_string_equal(configure(id, "", "silent", "", NULL).text, "AGENT_TIMEOUT");
+    const Event *failed = viewer_state(v, 0, SESSION_STATE_FAILED);
+    assert_string_equal(failed->state_changed->reason, "AGENT_TIMEOUT");
+    works_with(v, "mode ask, model small, effort low\n");
+    viewer_close(v);
+}
+
+static void a_wish_reaches_an_agent_that_works(void **state)
+{
+    (void)state;
+    cleanup_free char *id = create_session(stack, "mock", with_options);
+    struct viewer *v = viewer_open(stack, id);
+    uint64_t turn = send_prompt(stack, id, "HANG");
+    viewer_until(v, 0, EVENT__KIND_TURN_STARTED, turn);
+    bool applied = false;
+    assert_string_equal(configure(id, "auto", "", "", &applied).text, "");
+    assert_true(applied);
+    assert_int_equal(
+        viewer_until(v, viewer_until(v, 0, EVENT__KIND_CONFIG_ASKED, 0)->seq, EVENT__KIND_CONFIG_CHANGED, 0)
+            ->turn,
+        turn);
+    cancel_turn(stack, id, turn);
+    assert_int_equal(viewer_turn_end(v, turn)->turn_ended->stop_reason, STOP_REASON_CANCELLED);
+    viewer_close(v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +267,8 @@ int main(void)
         cmocka_unit_test(the_older_list_of_models_works_too),
         cmocka_unit_test(a_change_by_the_agent_is_told_and_kept),
         cmocka_unit_test(without_a_process_the_wish_waits),
+        cmocka_unit_test(an_agent_that_does_not_answer_is_given_up_with_the_wish),
+        cmocka_unit_test(a_wish_reaches_an_agent_that_works),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

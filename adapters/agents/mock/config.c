@@ -16,10 +16,10 @@ static char mode[16] = "ask", model[16] = "small", effort[16] = "low";
 static const struct {
     const char *id, *category;
     char *value;
-    const char *choices[4];
+    const char *choices[5];
 } options[] = {
     {"mode", "mode", mode, {"ask", "auto"}},
-    {"model", "model", model, {"small", "large", "broken"}},
+    {"model", "model", model, {"small", "large", "broken", "silent"}},
     {"effort", "thought_level", effort, {"low", "high"}},
 };
 
@@ -40,7 +40,7 @@ static void put_options(struct sa_buf *out)
                     "%s{\"id\":\"%s\",\"name\":\"%s\",\"category\":\"%s\",\"type\":\"select\","
                     "\"currentValue\":\"%s\",\"options\":[",
                     i ? "," : "", options[i].id, options[i].id, options[i].category, options[i].value);
-        for (size_t c = 0; c < 3; c++)
+        for (size_t c = 0; c < 4; c++)
             if (offered(i, c))
                 sa_buf_addf(out, "%s{\"value\":\"%s\",\"name\":\"%s\"}", c ? "," : "", options[i].choices[c],
                             options[i].choices[c]);
@@ -68,7 +68,7 @@ void mock_put_config(struct sa_buf *out)
 
 static bool choose(size_t option, struct json value)
 {
-    for (size_t c = 0; c < 3; c++)
+    for (size_t c = 0; c < 4; c++)
         if (offered(option, c) && json_is(value, options[option].choices[c])) {
             strcpy(options[option].value, options[option].choices[c]);
             if (strcmp(model, "large") != 0)
@@ -116,6 +116,8 @@ void mock_set_option(struct mock *m, struct json id, struct json params)
     for (size_t i = 0; i < OPTIONS && is_set("MOCK_CONFIG"); i++)
         if (json_is(json_get(params, "configId"), options[i].id)) {
             struct json value = json_get(params, "value");
+            if (json_is(value, "silent"))
+                return;
             if (json_is(value, "broken") || !choose(i, value))
                 break;
             sa_buf_addf(&out, "{");
