@@ -2,6 +2,11 @@
 
 #include <string.h>
 
+#include "services/session-svc/export.h"
+#include "services/session-svc/import.h"
+
+enum { LABELS_MAX = 64, LABEL_BYTES_MAX = 256 };
+
 static const struct session_service_handlers session_handlers = {
     .create_session = api_create_session,
     .get_session = api_get_session,
@@ -13,6 +18,9 @@ static const struct session_service_handlers session_handlers = {
     .stream_events = api_stream_events,
     .list_events = api_list_events,
     .list_heads = api_list_heads,
+    .export_session = api_export_session,
+    .import_session = api_import_session,
+    .verify_session = api_verify_session,
 };
 
 static const struct permission_service_handlers permission_handlers = {
@@ -56,4 +64,17 @@ int api_check_request_id(const char *request_id, sa_error **err)
     if (strlen(request_id) <= 128)
         return 0;
     return sa_fail(err, SA_INVALID_REQUEST, "request_id: longer than 128 bytes");
+}
+
+int api_check_labels(size_t n, sa_error **err)
+{
+    return n > LABELS_MAX ? sa_fail(err, SA_INVALID_REQUEST, "labels: more than %d", LABELS_MAX) : 0;
+}
+
+int api_check_label(const char *key, const char *value, sa_error **err)
+{
+    if (*key && strlen(key) <= LABEL_BYTES_MAX && strlen(value) <= LABEL_BYTES_MAX)
+        return 0;
+    return sa_fail(err, SA_INVALID_REQUEST, "labels: a key is empty, or a key or value is over %d bytes",
+                   LABEL_BYTES_MAX);
 }

@@ -44,5 +44,8 @@ int api_page_size(int32_t asked, uint32_t otherwise, uint32_t *ret, sa_error **e
 Google__Protobuf__Timestamp *api_timestamp(struct sa_arena *arena, int64_t us);
 /* At most 128 characters of a request_id. */
 int api_check_request_id(const char *request_id, sa_error **err);
+/* At most 64 labels, with keys and values of at most 256 bytes. INVALID_REQUEST. */
+int api_check_labels(size_t n, sa_error **err);
+int api_check_label(const char *key, const char *value, sa_error **err);
 
 #endif

@@ -9,8 +9,6 @@
 enum {
     ENV_MAX = 1000,
     ENV_BYTES_MAX = 512 << 10,
-    LABELS_MAX = 64,
-    LABEL_BYTES_MAX = 256,
     CWD_BYTES_MAX = 4095,
     MODE_BYTES_MAX = 256,
 };
@@ -47,13 +45,11 @@ static int check_create(const CreateSessionRequest *req, sa_error **err)
         (req->cwd.data[0] != '/' || req->cwd.len > CWD_BYTES_MAX || memchr(req->cwd.data, 0, req->cwd.len)))
         return sa_fail(err, SA_INVALID_REQUEST, "cwd: is not an absolute path of at most %d bytes",
                        CWD_BYTES_MAX);
-    if (req->n_labels > LABELS_MAX)
-        return sa_fail(err, SA_INVALID_REQUEST, "labels: more than %d", LABELS_MAX);
+    if (api_check_labels(req->n_labels, err))
+        return -1;
     for (size_t i = 0; i < req->n_labels; i++)
-        if (!*req->labels[i]->key || strlen(req->labels[i]->key) > LABEL_BYTES_MAX ||
-            strlen(req->labels[i]->value) > LABEL_BYTES_MAX)
-            return sa_fail(err, SA_INVALID_REQUEST,
-                           "labels: a key is empty, or a key or value is over %d bytes", LABEL_BYTES_MAX);
+        if (api_check_label(req->labels[i]->key, req->labels[i]->value, err))
+            return -1;
     if (strlen(req->mode_id) > MODE_BYTES_MAX)
         return sa_fail(err, SA_INVALID_REQUEST, "mode_id: over %d bytes", MODE_BYTES_MAX);
     return 0;

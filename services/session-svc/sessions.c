@@ -5,6 +5,7 @@
 
 #include "adapters/os/log.h"
 #include "services/session-svc/follow.h"
+#include "services/session-svc/import.h"
 #include "services/session-svc/requests.h"
 
 enum {
@@ -256,7 +257,7 @@ struct sessions *sessions_new(struct service *svc, const struct sessions_config 
         all->bus = service_bus(svc, all->epoch, err);
     }
     snprintf(all->epoch_text, sizeof all->epoch_text, "%016llx", (unsigned long long)all->epoch);
-    if (!all->bus || take_up_all(all, err)) {
+    if (!all->bus || take_up_all(all, err) || import_clean(all, err)) {
         sa_loop_unlock(all->loop);
         sessions_free(all);
         sa_loop_lock(all->loop);

@@ -32,6 +32,7 @@ struct sessions {
     size_t n_buckets, count;
     struct follower *followers; /* of all sessions: follow.c */
     struct sa_timer *progress, *sweep;
+    struct import *imports; /* under way: import.c */
 };
 
 /* A new id, above all that were made before: lists are in the order of creation. */
