@@ -1,4 +1,4 @@
-/* `sandbox-agent sessions`: all sessions, newest first. */
+/* `sandbox-agent sessions`: all sessions, newest first; and the verbs below it. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,17 @@
 #include "sandboxagent/session/v1/session_service.rpc.h"
 #include "services/cli/cli.h"
 #include "services/cli/client.h"
+#include "services/cli/sessions.h"
 #include "services/cli/show.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} verbs[] = {
+    {"export", sessions_export},
+    {"import", sessions_import},
+    {"verify", sessions_verify},
+};
 
 static void print_session(const Session *s)
 {
@@ -52,10 +62,17 @@ static int list(struct client *c, bool json, sa_error **err)
 
 int cli_sessions(int argc, char **argv)
 {
+    for (size_t i = 0; argc > 1 && i < sizeof verbs / sizeof *verbs; i++)
+        if (!strcmp(argv[1], verbs[i].name))
+            return verbs[i].run(argc - 1, argv + 1);
     struct options *o = options_new(client_options, NULL);
     struct client c = {0};
     sa_error *err = NULL;
-    int r = cli_parse(o, argc, argv, false, "sessions [options]", "Lists sessions, newest first.");
+    int r = cli_parse(
+        o, argc, argv, false,
+        "sessions [options]\n"
+        "       sandbox-agent sessions export|import|verify [options] ...",
+        "Lists sessions, newest first; or: the log of one as a file, see `sessions export --help`.");
     if (r < 0)
         r = client_open(&c, o, &err) < 0 || list(&c, options_flag(o, "json"), &err) < 0 ? cli_failed(err) : 0;
     client_close(&c);

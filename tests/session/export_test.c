@@ -32,69 +32,6 @@ static int stop(void **state)
 
 /* ---- calls ---- */
 
-static struct sa_buf export(const char *session)
-{
-    struct sa_buf all = {0};
-    ExportSessionRequest req = EXPORT_SESSION_REQUEST__INIT;
-    ExportSessionResponse *m = NULL;
-    sa_error *err = NULL;
-    int got;
-    req.session_id = (char *)(uintptr_t)session;
-    struct rpc_stream *s = export_session_begin(stack->caller.channel, &req, NULL);
-    while ((got = export_session_next(s, &m, &err)) == 1) {
-        sa_buf_add(&all, m->data.data, m->data.len);
-        rpc_message_free(m);
-    }
-    if (got < 0)
-        fail_msg("ExportSession: %s", err->message);
-    rpc_stream_free(s);
-    return all;
-}
-
-struct imported {
-    char session[64], hash[128], reason[64], message[512];
-    uint64_t events, head;
-};
-
-/* cut: bytes of a message. */
-static struct imported import(const struct sa_buf *b, size_t cut, const char *request_id)
-{
-    struct imported r = {.reason = ""};
-    sa_error *err = NULL;
-    ImportOpen open = IMPORT_OPEN__INIT;
-    ImportOpen__LabelsEntry label = IMPORT_OPEN__LABELS_ENTRY__INIT, *labels[] = {&label};
-    label.key = (char[]){"from"};
-    label.value = (char[]){"afar"};
-    open.request_id = (char *)(uintptr_t)request_id;
-    open.labels = labels;
-    open.n_labels = 1;
-    ImportSessionRequest req = IMPORT_SESSION_REQUEST__INIT;
-    req.kind_case = IMPORT_SESSION_REQUEST__KIND_OPEN;
-    req.open = &open;
-    struct rpc_stream *s = import_session_begin(stack->caller.channel, NULL);
-    bool writing = !import_session_put(s, &req, NULL);
-    req.kind_case = IMPORT_SESSION_REQUEST__KIND_DATA;
-    for (size_t at = 0; writing && at < b->len; at += cut) {
-        req.data = (ProtobufCBinaryData){b->len - at < cut ? b->len - at : cut, b->data + at};
-        writing = !import_session_put(s, &req, NULL);
-    }
-    rpc_stream_close_send(s, NULL);
-    ImportSessionResponse *res = NULL;
-    if (import_session_next(s, &res, &err) == 1) {
-        snprintf(r.session, sizeof r.session, "%s", res->session_id);
-        snprintf(r.hash, sizeof r.hash, "%s", res->hash);
-        r.events = res->events;
-        r.head = res->head_seq;
-        rpc_message_free(res);
-    } else if (err) {
-        snprintf(r.reason, sizeof r.reason, "%s", err->reason);
-        snprintf(r.message, sizeof r.message, "%s", err->message);
-    }
-    sa_error_free(err);
-    rpc_stream_free(s);
-    return r;
-}
-
 static VerifySessionResponse *verify(const char *session)
 {
     VerifySessionRequest req = VERIFY_SESSION_REQUEST__INIT;
@@ -174,7 +111,8 @@ static void an_export_tells_what_a_viewer_saw_and_verifies(void **state)
     (void)state;
     struct viewer *v =
         live(NULL, "TICK 3\nTHINK hm\nPLAN a\nUSAGE 5\nGARBAGE\nSTDERR x\nNOTIFY new/thing\nBIG 600000");
-    cleanup_buf struct sa_buf first = export(v->session), again = export(v->session), seen = viewer_bytes(v),
+    cleanup_buf struct sa_buf first = export_session(stack, v->session),
+                              again = export_session(stack, v->session), seen = viewer_bytes(v),
                               told = events_of(&first);
     assert_same(&first, &again); /* the same log, the same bytes */
     assert_same(&seen, &told);
@@ -194,9 +132,9 @@ static void an_imported_session_is_read_like_any_other(void **state)
     (void)state;
     static const size_t cuts[] = {1 << 20, 997};
     struct viewer *v = live(NULL, "BURST 3000\nBIG 600000");
-    cleanup_buf struct sa_buf transcript = export(v->session), seen = viewer_bytes(v);
+    cleanup_buf struct sa_buf transcript = export_session(stack, v->session), seen = viewer_bytes(v);
     for (int i = 0; i < 2; i++) {
-        struct imported r = import(&transcript, cuts[i], "");
+        struct imported r = import_session(stack, &transcript, cuts[i], "");
         assert_string_equal(r.reason, "");
         assert_int_equal(r.events, v->n);
         assert_int_equal(r.head, v->n + 1);
@@ -228,7 +166,7 @@ static void a_transcript_that_was_changed_is_refused_by_its_line(void **state)
 {
     (void)state;
     struct viewer *v = live(NULL, "TICK 20");
-    cleanup_buf struct sa_buf good = export(v->session), bad = {0};
+    cleanup_buf struct sa_buf good = export_session(stack, v->session), bad = {0};
     size_t before = count_sessions();
     sa_buf_add(&bad, good.data, good.len);
     char *tick = memmem(bad.data, bad.len, "tick 10", 7);
@@ -237,17 +175,17 @@ static void a_transcript_that_was_changed_is_refused_by_its_line(void **state)
     for (const char *p = (char *)bad.data; p < tick; p++)
         line += *p == '\n';
     tick[5] = '2';
-    struct imported r = import(&bad, 1000, "");
+    struct imported r = import_session(stack, &bad, 1000, "");
     char expected[32];
     snprintf(expected, sizeof expected, "line %u is broken", line);
     assert_string_equal(r.reason, "INVALID_TRANSCRIPT");
     assert_non_null(strstr(r.message, expected));
     tick[5] = '1';
     bad.len -= 100; /* cut off */
-    r = import(&bad, 1000, "");
+    r = import_session(stack, &bad, 1000, "");
     assert_string_equal(r.reason, "INVALID_TRANSCRIPT");
     bad.len = 0;
-    r = import(&bad, 1000, "");
+    r = import_session(stack, &bad, 1000, "");
     assert_string_equal(r.reason, "INVALID_TRANSCRIPT");
     assert_int_equal(count_sessions(), before);
     viewer_close(v);
@@ -274,7 +212,7 @@ static void events_that_are_none_are_refused_by_their_line(void **state)
         transcript_write(&w, TRANSCRIPT_HEADER, &content, &out);
         content = (struct sa_buf){.data = (uint8_t *)(uintptr_t)events[i], .len = strlen(events[i])};
         transcript_write(&w, TRANSCRIPT_EVENT, &content, &out);
-        struct imported r = import(&out, 1000, "");
+        struct imported r = import_session(stack, &out, 1000, "");
         assert_string_equal(r.reason, "INVALID_TRANSCRIPT");
         assert_non_null(strstr(r.message, "line 2: "));
     }
@@ -284,15 +222,15 @@ static void a_repeated_import_is_the_first_one(void **state)
 {
     (void)state;
     struct viewer *v = live(NULL, "TICK 2");
-    cleanup_buf struct sa_buf one = export(v->session);
+    cleanup_buf struct sa_buf one = export_session(stack, v->session);
     destroy_session(stack, v->session);
-    cleanup_buf struct sa_buf two = export(v->session);
-    struct imported first = import(&one, 1 << 20, "once");
-    struct imported again = import(&one, 100, "once");
+    cleanup_buf struct sa_buf two = export_session(stack, v->session);
+    struct imported first = import_session(stack, &one, 1 << 20, "once");
+    struct imported again = import_session(stack, &one, 100, "once");
     assert_string_equal(first.reason, "");
     assert_string_equal(again.session, first.session);
-    assert_string_equal(import(&two, 1 << 20, "once").reason, "REQUEST_ID_REUSED");
-    assert_string_not_equal(import(&one, 1 << 20, "twice").session, first.session);
+    assert_string_equal(import_session(stack, &two, 1 << 20, "once").reason, "REQUEST_ID_REUSED");
+    assert_string_not_equal(import_session(stack, &one, 1 << 20, "twice").session, first.session);
     viewer_close(v);
 }
 
@@ -309,14 +247,14 @@ static void a_death_leaves_no_half_of_an_import(void **state)
 {
     (void)state;
     struct viewer *v = live(NULL, "BURST 6000");
-    cleanup_buf struct sa_buf transcript = export(v->session);
+    cleanup_buf struct sa_buf transcript = export_session(stack, v->session);
     size_t before = count_sessions();
-    struct imported r = import(&transcript, 1 << 20, "once");
+    struct imported r = import_session(stack, &transcript, 1 << 20, "once");
     assert_true(*r.reason);
     stack_revive(stack);
     size_t there = count_sessions() - before;
     assert_true(there <= 1);
-    r = import(&transcript, 1 << 20, "once");
+    r = import_session(stack, &transcript, 1 << 20, "once");
     assert_string_equal(r.reason, "");
     assert_int_equal(count_sessions(), before + 1);
     VerifySessionResponse *res = verify(r.session);

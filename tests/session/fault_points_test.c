@@ -86,6 +86,20 @@ static void destroy(struct stack *t, const char *id)
     }
 }
 
+/* The log as a file, and that file as a session. */
+static char *copy(struct stack *t, const char *id)
+{
+    cleanup_buf struct sa_buf transcript = export_session(t, id);
+    struct imported r;
+    struct reason reason;
+    do {
+        r = import_session(t, &transcript, 1 << 20, "the copy");
+        snprintf(reason.text, sizeof reason.text, "%s", r.reason);
+    } while (again(t, reason));
+    assert_string_equal(r.reason, "");
+    return sa_strdup(r.session);
+}
+
 /* What an event tells, without what differs from run to run: times, ids, pids. */
 static void describe(struct sa_buf *out, const Event *e)
 {
@@ -147,6 +161,13 @@ static char *live(const char *fault, int *ret_deaths)
     struct sa_buf log = {0};
     for (size_t i = 0; i < v->n; i++)
         describe(&log, v->events[i]);
+    cleanup_free char *imported = copy(t, id);
+    struct viewer *w = viewer_open(t, imported);
+    viewer_state(w, v->n, SESSION_STATE_DESTROYED);
+    assert_int_equal(w->n, v->n + 1);
+    for (size_t i = 0; i < w->n; i++)
+        describe(&log, w->events[i]);
+    viewer_close(w);
     char *copy = sa_strdup(sa_buf_string(&log));
     sa_buf_fini(&log);
     viewer_close(v);

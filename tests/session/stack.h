@@ -54,6 +54,19 @@ struct reason try_prompt(struct stack *t, const char *session, const char *text,
 struct reason try_answer(struct stack *t, const char *session, const char *permission, const char *option);
 struct reason try_cancel(struct stack *t, const char *session, uint64_t turn);
 
+/* ---- transcripts ---- */
+
+/* The log of a session as a file. */
+struct sa_buf export_session(struct stack *t, const char *session);
+struct imported {
+    char session[64], hash[128];
+    char reason[64], message[512]; /* "": it is there */
+    uint64_t events, head;
+};
+/* cut: bytes of one message. */
+struct imported import_session(struct stack *t, const struct sa_buf *transcript, size_t cut,
+                               const char *request_id);
+
 /* ---- a viewer: reads a session's log, and comes back after every break where it was ---- */
 
 struct viewer {
