@@ -21,6 +21,7 @@ static const struct session_service_handlers session_handlers = {
     .export_session = api_export_session,
     .import_session = api_import_session,
     .verify_session = api_verify_session,
+    .set_retention = api_set_retention,
 };
 
 static const struct permission_service_handlers permission_handlers = {

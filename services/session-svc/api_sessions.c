@@ -217,6 +217,7 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
     if (*req->request_id)
         s->create_key = steal_pointer(&text_key);
     session_set_text(&s->wanted_mode, req->mode_id);
+    retention_set(s, req->retention);
     sessions_insert(all, s);
     put_spec(s, req, rpc_principal(call));
     if (*req->request_id)

@@ -37,7 +37,8 @@ struct import {
     bool recorded; /* something is in the store */
     const TranscriptHeader *header;
     struct sa_id id;
-    uint64_t head, last_turn;
+    uint64_t head, last_turn, log_bytes;
+    int64_t first_time_us;
     bool busy, ended, paused, cancelled;
     sa_error *err;
     struct sa_id repeated; /* the session that this request made before */
@@ -188,6 +189,9 @@ static void take_event(struct import *m, struct json v, struct sa_arena *arena)
         m->portion = store_set_new();
     store_put_bytes(m->portion, DB_EVENTS, &key, packed, n);
     m->portion_bytes += n;
+    if (!m->head)
+        m->first_time_us = e->time->seconds * 1000000 + e->time->nanos / 1000;
+    m->log_bytes += n;
     m->head = e->seq;
     if (e->turn > m->last_turn)
         m->last_turn = e->turn;
@@ -401,6 +405,8 @@ static void put_session(struct import *m, struct store_set *set)
     row.head_seq = e.seq;
     row.first_seq = m->reader.events ? m->header->first_seq : e.seq;
     row.last_turn = m->last_turn;
+    row.log_bytes = m->log_bytes + n;
+    row.first_time_us = m->reader.events ? m->first_time_us : sa_wall_us();
     row.change_time_us = sa_wall_us();
     key = db_key(m->id);
     store_put(set, DB_SESSIONS, &key, &row.base);

@@ -52,6 +52,10 @@ static const struct service_option options[] = {
     {"cancel-timeout-ms", SERVICE_OPTION_UINT, "10000", 1, 600000,
      "for an agent to obey a cancel, before it is killed"},
     {"quiet-ms", SERVICE_OPTION_UINT, "120000", 1, 86400000, "silence in a turn that is told as an event"},
+    {"retain-events", SERVICE_OPTION_UINT, "0", 0, UINT64_MAX,
+     "events kept of a session's log, unless the session says otherwise; 0: all"},
+    {"retain-mib", SERVICE_OPTION_UINT, "0", 0, 1 << 20, "MiB kept of a session's log; 0: all"},
+    {"retain-hours", SERVICE_OPTION_UINT, "0", 0, 1 << 20, "hours that events are kept; 0: for ever"},
     {"redis", SERVICE_OPTION_TEXT, NULL, 0, 0, "presence through redis://host:port; else in memory"},
     {"redis-file", SERVICE_OPTION_TEXT, NULL, 0, 0,
      "read that address from this file: it may hold a password"},
@@ -151,6 +155,9 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
         .cancel_ms = (uint32_t)service_uint(svc, "cancel-timeout-ms"),
         .quiet_ms = (uint32_t)service_uint(svc, "quiet-ms"),
         .pass_credentials = service_flag(svc, "pass-credentials"),
+        .retention = {.events = service_uint(svc, "retain-events"),
+                      .bytes = service_uint(svc, "retain-mib") << 20,
+                      .age_s = service_uint(svc, "retain-hours") * 3600},
     };
     config.line_max = config.journal_bytes / 4 < LINK_LINE_MAX ? config.journal_bytes / 4 : LINK_LINE_MAX;
     st->sessions = sessions_new(svc, &config, err);

@@ -17,6 +17,7 @@
 #include "adapters/os/clock.h"
 #include "services/session-svc/db.h"
 #include "services/session-svc/link.h"
+#include "services/session-svc/retention.h"
 #include "services/session-svc/state.h"
 #include "services/session-svc/window.h"
 
@@ -46,7 +47,7 @@ struct turn {
 struct permission {
     struct permission *next;
     struct sa_id id;
-    uint64_t turn, offset;
+    uint64_t turn, offset, seq;
     char **options;
     size_t n_options;
     PermissionOutcome outcome; /* UNSPECIFIED: it waits */
@@ -88,12 +89,13 @@ struct session {
     struct permission *permissions;
     struct condemned *condemned;
     struct link link;
+    struct log_state log;
 
     /* commits */
     struct batch *building, *writing;
     uint64_t batch;           /* number of the one that is or will be built */
     uint64_t committed_batch; /* up to here things are true */
-    uint64_t committed_seq;
+    uint64_t committed_seq, committed_first;
     SessionState committed_state;
     bool submitting;
     struct sa_timer *retry; /* after a failed commit */

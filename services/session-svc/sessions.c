@@ -265,6 +265,7 @@ struct sessions *sessions_new(struct service *svc, const struct sessions_config 
     }
     sa_timer_every(all->progress, PROGRESS_TICK_MS);
     sa_timer_every(all->sweep, SWEEP_MS);
+    retention_start(all);
     return all;
 }
 
@@ -296,6 +297,7 @@ void sessions_free(struct sessions *all)
     sessions_each(all, free_one, NULL);
     sa_timer_free(all->progress);
     sa_timer_free(all->sweep);
+    sa_timer_free(all->retention);
     sa_loop_unlock(all->loop);
     free(all->buckets);
     free(all);

@@ -14,7 +14,8 @@ struct sessions_config {
     size_t line_max;                 /* LINK_LINE_MAX, but at most a quarter of the journal */
     uint32_t initialize_ms, open_ms; /* 0: the agent's own */
     uint32_t cancel_ms, quiet_ms;
-    bool pass_credentials; /* from our environment to the agents */
+    bool pass_credentials;       /* from our environment to the agents */
+    struct log_limits retention; /* of sessions without their own */
 };
 
 struct sessions {
@@ -32,6 +33,8 @@ struct sessions {
     size_t n_buckets, count;
     struct follower *followers; /* of all sessions: follow.c */
     struct sa_timer *progress, *sweep;
+    struct sa_timer *retention; /* retention.c */
+    struct sa_id retention_at;
     struct import *imports; /* under way: import.c */
 };
 

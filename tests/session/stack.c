@@ -294,6 +294,21 @@ void destroy_session(struct stack *t, const char *session)
     must(reason_of(err), "DestroySession");
 }
 
+/* ---- retention ---- */
+
+struct reason try_retention(struct stack *t, const char *session, const Retention *own, uint64_t *ret_seq)
+{
+    SetRetentionRequest req = SET_RETENTION_REQUEST__INIT;
+    sa_error *err = NULL;
+    req.session_id = (char *)(uintptr_t)session;
+    req.retention = (Retention *)(uintptr_t)own;
+    SetRetentionResponse *res = set_retention_wait(t->caller.channel, &req, NULL, &err);
+    if (res && ret_seq)
+        *ret_seq = res->seq;
+    rpc_message_free(res);
+    return reason_of(err);
+}
+
 /* ---- transcripts ---- */
 
 struct sa_buf export_session(struct stack *t, const char *session)

@@ -54,6 +54,11 @@ struct reason try_prompt(struct stack *t, const char *session, const char *text,
 struct reason try_answer(struct stack *t, const char *session, const char *permission, const char *option);
 struct reason try_cancel(struct stack *t, const char *session, uint64_t turn);
 
+/* ---- retention ---- */
+
+/* own NULL: the server's limits. The reason, or "". */
+struct reason try_retention(struct stack *t, const char *session, const Retention *own, uint64_t *ret_seq);
+
 /* ---- transcripts ---- */
 
 /* The log of a session as a file. */
