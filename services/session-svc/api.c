@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "services/session-svc/blob_api.h"
 #include "services/session-svc/export.h"
 #include "services/session-svc/import.h"
 
@@ -22,6 +23,8 @@ static const struct session_service_handlers session_handlers = {
     .import_session = api_import_session,
     .verify_session = api_verify_session,
     .set_retention = api_set_retention,
+    .write_blob = api_write_blob,
+    .read_blob = api_read_blob,
 };
 
 static const struct permission_service_handlers permission_handlers = {

@@ -178,6 +178,10 @@ static void step(void *user)
     struct store_key prefix = db_key(s->id), until = db_numbered_key(s->id, t.next);
     if (t.next > s->first_seq)
         store_delete_range(session_set(s), DB_EVENTS, &prefix, NULL, &until);
+    if (t.next > s->first_seq && blobs_release(s, t.next, &err)) {
+        sa_log(SA_LOG_WARN, "retention.failed", "session=%s reason=%s", s->name, err->reason);
+        sa_error_free(steal_pointer(&err));
+    }
     s->first_seq = t.next;
     s->log.bytes -= t.removed_bytes;
     s->log.first_time_us = t.time_us;

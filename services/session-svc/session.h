@@ -41,6 +41,8 @@ struct turn {
     uint64_t ended_batch; /* 0: it has not ended */
     int64_t start_time_us;
     struct sa_buf stored; /* StoredTurn, packed, until the store has it */
+    bool has_blobs;
+    struct blob_prompt *blobs; /* they are being read, or are there: blob_prompt.c */
 };
 
 /* A permission request that waits, or was resolved in a batch that is not committed yet. */

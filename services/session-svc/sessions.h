@@ -4,6 +4,7 @@
 
 #include "adapters/nng/bus.h"
 #include "services/runtime/service.h"
+#include "services/session-svc/blobs.h"
 #include "services/session-svc/session.h"
 
 struct sessions_config {
@@ -14,6 +15,7 @@ struct sessions_config {
     size_t line_max;                 /* LINK_LINE_MAX, but at most a quarter of the journal */
     uint32_t initialize_ms, open_ms; /* 0: the agent's own */
     uint32_t cancel_ms, quiet_ms;
+    uint64_t blob_hours;         /* that a blob waits for a prompt to refer to it */
     bool pass_credentials;       /* from our environment to the agents */
     struct log_limits retention; /* of sessions without their own */
 };
@@ -35,6 +37,7 @@ struct sessions {
     struct sa_timer *progress, *sweep;
     struct sa_timer *retention; /* retention.c */
     struct sa_id retention_at;
+    struct blobs *blobs;
     struct import *imports; /* under way: import.c */
 };
 

@@ -7,6 +7,7 @@
 #include "adapters/os/sha256.h"
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/acp_write.h"
+#include "services/session-svc/blob_prompt.h"
 #include "services/session-svc/history.h"
 #include "services/session-svc/permissions.h"
 #include "services/session-svc/requests.h"
@@ -18,6 +19,7 @@ static void turn_free(struct turn *t)
     free(t->request_id);
     free(t->author);
     sa_buf_fini(&t->stored);
+    blob_prompt_drop(t->blobs);
     free(t);
 }
 
@@ -98,6 +100,7 @@ static struct turn *from_stored(uint64_t number, const StoredTurn *row)
     t->accept_seq = row->accept_seq;
     t->start_seq = row->start_seq;
     t->start_time_us = row->start_time_us;
+    t->has_blobs = row->has_blobs;
     return t;
 }
 
@@ -109,6 +112,7 @@ static void fill_stored(struct turn *t, StoredTurn *row)
     row->accept_seq = t->accept_seq;
     row->start_seq = t->start_seq;
     row->start_time_us = t->start_time_us;
+    row->has_blobs = t->has_blobs;
 }
 
 static int load_one(struct session *s, uint64_t number, sa_error **err)
@@ -234,7 +238,8 @@ int turns_accept(struct session *s, ContentBlock *const *content, size_t n_conte
                  const char *author, struct accepted_turn *ret, sa_error **err)
 {
     uint8_t digest[32];
-    if (check_content(content, n_content, err))
+    bool has_blobs = false;
+    if (check_content(content, n_content, err) || blob_prompt_check(s, content, n_content, &has_blobs, err))
         return -1;
     digest_content(content, n_content, digest);
     int repeated = *request_id ? find_repeated(s, request_id, digest, ret, err) : 0;
@@ -260,7 +265,9 @@ int turns_accept(struct session *s, ContentBlock *const *content, size_t n_conte
     t->request_id = sa_strdup(request_id);
     t->author = sa_strdup(author);
     memcpy(t->digest, digest, sizeof digest);
+    t->has_blobs = has_blobs;
     t->accept_seq = session_event(s, &e);
+    blob_prompt_use(s, content, n_content, t->accept_seq);
     t->accept_batch = s->batch;
     append(s, t);
 
@@ -290,7 +297,9 @@ static struct turn *next_waiting(struct session *s)
 static void start(struct session *s, struct turn *t)
 {
     sa_error *err = NULL;
-    StoredTurn *row = read_turn(s, t, &err);
+    /* What refers to blobs was read before, with them. */
+    struct blob_prompt *blobs = steal_pointer(&t->blobs);
+    StoredTurn *row = blobs ? blob_prompt_take(blobs, &err) : read_turn(s, t, &err);
     s->current_turn = t->number;
     t->start_time_us = sa_wall_us();
     TurnStarted started = TURN_STARTED__INIT;
@@ -302,6 +311,7 @@ static void start(struct session *s, struct turn *t)
     if (!row) {
         turns_end(s, STOP_REASON_ERROR, err->reason, err->message, (struct json){0});
         sa_error_free(err);
+        blob_prompt_drop(blobs);
         return;
     }
     cleanup_buf struct sa_buf context = {0};
@@ -311,6 +321,7 @@ static void start(struct session *s, struct turn *t)
     s->has_history = true;
     talk_prompt(s, row->content, row->n_content, &context);
     store_message_free(row);
+    blob_prompt_drop(blobs);
     /* Its content is in the log. */
     StoredTurn now = STORED_TURN__INIT;
     fill_stored(t, &now);
@@ -320,6 +331,16 @@ static void start(struct session *s, struct turn *t)
     SA_FAULT("turn.start");
 }
 
+/* The blobs of a prompt are read before it starts; then turns_advance comes again. */
+static void prepare(struct session *s, struct turn *t)
+{
+    sa_error *err = NULL;
+    if (t->blobs)
+        return;
+    StoredTurn *row = read_turn(s, t, &err);
+    t->blobs = blob_prompt_read(s, row, err);
+}
+
 void turns_advance(struct session *s)
 {
     if (s->state == SESSION_STATE_DESTROYED || s->current_turn || s->all->draining)
@@ -327,7 +348,9 @@ void turns_advance(struct session *s)
     struct turn *t = next_waiting(s);
     if (!t)
         return;
-    if (s->link.phase == AGENT_PHASE_READY)
+    if (s->link.phase == AGENT_PHASE_READY && t->has_blobs && !blob_prompt_ready(t->blobs))
+        prepare(s, t);
+    else if (s->link.phase == AGENT_PHASE_READY)
         start(s, t);
     else if (s->link.phase == AGENT_PHASE_NONE)
         link_start(s);

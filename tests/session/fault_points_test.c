@@ -101,6 +101,15 @@ static char *copy(struct stack *t, const char *id)
     return sa_strdup(r.session);
 }
 
+static void upload(struct stack *t, const char *id)
+{
+    struct reason r;
+    do
+        r = write_blob(t, id, (const uint8_t *)"a picture", 9, 9);
+    while (again(t, r));
+    assert_string_equal(r.text, "");
+}
+
 /* Shortens the log. */
 static void shorten(struct stack *t, const char *id)
 {
@@ -135,7 +144,10 @@ static void describe(struct sa_buf *out, const Event *e)
         sa_buf_addf(out, " %d %s", (int)e->state_changed->state, e->state_changed->reason);
         break;
     case EVENT__KIND_AGENT_MESSAGE_CHUNK:
-        sa_buf_addf(out, " %s", e->agent_message_chunk->content->text);
+        if (e->agent_message_chunk->content->kind_case == CONTENT_BLOCK__KIND_TEXT)
+            sa_buf_addf(out, " %s", e->agent_message_chunk->content->text);
+        else
+            sa_buf_addf(out, " %s", e->agent_message_chunk->content->image->blob);
         break;
     case EVENT__KIND_TURN_ENDED:
         sa_buf_addf(out, " %d %s", (int)e->turn_ended->stop_reason, e->turn_ended->error_reason);
@@ -164,10 +176,12 @@ static char *live(const char *fault, int *ret_deaths)
     cleanup_free char *permitted = sa_format("%s/permitted", t->home),
                       *written = sa_format("%s/written", t->home);
     cleanup_free char *text =
-        sa_format("TICK 3\nPERMISSION %s yes\nFSWRITE %s x\nFSREAD %s\nTICK 2", permitted, written, written);
+        sa_format("TICK 3\nIMAGE 300000\nPERMISSION %s yes\nFSWRITE %s x\nFSREAD %s\nTICK 2", permitted,
+                  written, written);
     cleanup_free char *id = create(t);
     struct viewer *v = viewer_open(t, id);
     viewer_state(v, 0, SESSION_STATE_IDLE);
+    upload(t, id);
     prompt(t, id, text, "first", 1);
     const Event *asked = viewer_until(v, 0, EVENT__KIND_PERMISSION_REQUESTED, 1);
     answer(t, id, asked->permission_requested->permission_id);

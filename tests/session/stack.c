@@ -294,6 +294,27 @@ void destroy_session(struct stack *t, const char *session)
     must(reason_of(err), "DestroySession");
 }
 
+/* ---- blobs ---- */
+
+struct reason write_blob(struct stack *t, const char *session, const uint8_t *p, size_t n, size_t cut)
+{
+    WriteBlobRequest req = WRITE_BLOB_REQUEST__INIT;
+    WriteBlobResponse *res = NULL;
+    sa_error *err = NULL;
+    struct rpc_stream *s = write_blob_begin(t->caller.channel, NULL);
+    bool writing = true;
+    req.session_id = (char *)(uintptr_t)session;
+    for (size_t at = 0; writing && (at < n || !n); at += cut) {
+        req.data = (ProtobufCBinaryData){n - at < cut ? n - at : cut, (uint8_t *)(uintptr_t)p + at};
+        writing = !write_blob_put(s, &req, NULL) && n;
+    }
+    rpc_stream_close_send(s, NULL);
+    write_blob_next(s, &res, &err);
+    rpc_message_free(res);
+    rpc_stream_free(s);
+    return reason_of(err);
+}
+
 /* ---- retention ---- */
 
 struct reason try_retention(struct stack *t, const char *session, const Retention *own, uint64_t *ret_seq)

@@ -54,6 +54,11 @@ struct reason try_prompt(struct stack *t, const char *session, const char *text,
 struct reason try_answer(struct stack *t, const char *session, const char *permission, const char *option);
 struct reason try_cancel(struct stack *t, const char *session, uint64_t turn);
 
+/* ---- blobs ---- */
+
+/* cut: bytes of one message. The reason, or "". */
+struct reason write_blob(struct stack *t, const char *session, const uint8_t *p, size_t n, size_t cut);
+
 /* ---- retention ---- */
 
 /* own NULL: the server's limits. The reason, or "". */
