@@ -18,6 +18,7 @@ static const struct {
 } verbs[] = {
     {"export", sessions_export},
     {"import", sessions_import},
+    {"search", sessions_search},
     {"verify", sessions_verify},
 };
 
@@ -71,7 +72,7 @@ int cli_sessions(int argc, char **argv)
     int r = cli_parse(
         o, argc, argv, false,
         "sessions [options]\n"
-        "       sandbox-agent sessions export|import|verify [options] ...",
+        "       sandbox-agent sessions export|import|verify|search [options] ...",
         "Lists sessions, newest first; or: the log of one as a file, see `sessions export --help`.");
     if (r < 0)
         r = client_open(&c, o, &err) < 0 || list(&c, options_flag(o, "json"), &err) < 0 ? cli_failed(err) : 0;

@@ -6,5 +6,7 @@
 int sessions_export(int argc, char **argv);
 int sessions_import(int argc, char **argv);
 int sessions_verify(int argc, char **argv);
+/* sessions_search.c */
+int sessions_search(int argc, char **argv);
 
 #endif

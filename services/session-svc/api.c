@@ -5,6 +5,7 @@
 #include "services/session-svc/blob_api.h"
 #include "services/session-svc/export.h"
 #include "services/session-svc/import.h"
+#include "services/session-svc/search.h"
 
 enum { LABELS_MAX = 64, LABEL_BYTES_MAX = 256 };
 
@@ -23,6 +24,7 @@ static const struct session_service_handlers session_handlers = {
     .import_session = api_import_session,
     .verify_session = api_verify_session,
     .set_retention = api_set_retention,
+    .search_events = api_search_events,
     .write_blob = api_write_blob,
     .read_blob = api_read_blob,
 };

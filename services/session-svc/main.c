@@ -7,6 +7,12 @@
  *     turns.c         prompts: accepted, queued, run, cancelled, ended
  *     permissions.c   the inbox of permission requests
  *
+ * the log as a whole:
+ *     retention.c     how much of it is kept
+ *     walk.c          work on every event, page by page, on a worker:   export.c, search.c (search_text.c)
+ *     import.c        a transcript as a session
+ *     blobs.c         bytes too large for events:   blob_api.c, blob_prompt.c, blob_lines.c (of the agent)
+ *
  * the agent:
  *     link.c          an incarnation of an agent process: start, deadlines, end
  *     link_io.c       its standard streams, by offset, through process-svc;   lines.c: cut into lines

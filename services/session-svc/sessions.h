@@ -38,6 +38,7 @@ struct sessions {
     struct sa_timer *retention; /* retention.c */
     struct sa_id retention_at;
     struct blobs *blobs;
+    unsigned searches;      /* under way */
     struct import *imports; /* under way: import.c */
 };
 

@@ -82,7 +82,10 @@ static void a_session_goes_into_a_file_and_back(void **state)
     assert_string_equal(exported, sa_buf_string(&text));
     cleanup_free char *imported = run(0, WORDS("sessions", "import", file));
     cleanup_free char *id = sa_strndup(imported, strcspn(imported, " "));
-    cleanup_free char *events = run(0, WORDS("events", id));
+    cleanup_free char *events = run(0, WORDS("events", id)),
+                      *found = run(0, WORDS("sessions", "search", "ANSWER is", id));
+    assert_has(found, id);
+    assert_has(found, "the answer is here");
     assert_has(events, "here");
     assert_has(events, "IMPORTED");
     /* Somebody edits the second line. */
