@@ -105,8 +105,10 @@ static void rewrite(struct blob_line *b)
     b->n_found = kept;
 }
 
-void blob_line_look(struct blob_line *b, const char *directory)
+static void work(void *user)
 {
+    struct blob_line *b = user;
+    const char *directory = blobs_directory(b->all->blobs);
     find(b);
     for (size_t i = 0; i < b->n_found && !b->err; i++) {
         struct blob_file *f = &b->found[i].file;
@@ -118,12 +120,6 @@ void blob_line_look(struct blob_line *b, const char *directory)
     }
     if (b->n_found)
         rewrite(b);
-}
-
-static void work(void *user)
-{
-    struct blob_line *b = user;
-    blob_line_look(b, blobs_directory(b->all->blobs));
 }
 
 /* ---- under the lock ---- */

@@ -39,7 +39,4 @@ void blob_line_attach(struct sa_arena *arena, Event *e, const struct blob_line *
 /* The event of that seq uses them. -1: some are lost. */
 int blob_line_use(struct session *s, struct blob_line *b, uint64_t seq, sa_error **err);
 
-/* On a worker: finds, decodes and writes. Public for its test. */
-void blob_line_look(struct blob_line *b, const char *directory);
-
 #endif
