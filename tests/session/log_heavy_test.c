@@ -15,7 +15,7 @@
 #include "adapters/transcript/transcript.h"
 #include "tests/session/stack.h"
 
-enum { EVENTS = 1000000, MEMORY_MAX_MIB = 192 };
+enum { EVENTS = 1000000, MEMORY_MAX_MIB = 64 };
 
 static struct stack *stack;
 
@@ -33,15 +33,19 @@ static int stop(void **state)
     return 0;
 }
 
-/* Most memory that session-svc has had, MiB. */
-static unsigned peak_memory(void)
+/* Most private memory that session-svc was seen with, MiB: pages of the store are the kernel's cache. */
+static unsigned peak;
+
+static unsigned look_at_memory(void)
 {
     cleanup_free char *path = sa_format("/proc/%d/status", (int)stack->session.pid);
     cleanup_buf struct sa_buf text = {0};
     unsigned kib = 0;
     assert_int_equal(sa_read_file(path, 65536, &text, NULL), 0);
-    const char *at = strstr(sa_buf_string(&text), "VmHWM:");
-    assert_true(at && sscanf(at, "VmHWM: %u", &kib) == 1);
+    const char *at = strstr(sa_buf_string(&text), "RssAnon:");
+    assert_true(at && sscanf(at, "RssAnon: %u", &kib) == 1);
+    if (kib / 1024 > peak)
+        peak = kib / 1024;
     return kib / 1024;
 }
 
@@ -55,7 +59,7 @@ static uint64_t follow(const char *id, uint64_t turn, uint64_t *ret_chunks)
 {
     StreamEventsRequest req = STREAM_EVENTS_REQUEST__INIT;
     StreamEventsResponse *m = NULL;
-    uint64_t last = 0;
+    uint64_t last = 0, messages = 0;
     bool ended = false;
     req.session_id = (char *)(uintptr_t)id;
     *ret_chunks = 0;
@@ -70,6 +74,8 @@ static uint64_t follow(const char *id, uint64_t turn, uint64_t *ret_chunks)
             ended = ended || (e->kind_case == EVENT__KIND_TURN_ENDED && e->turn == turn);
         }
         rpc_message_free(m);
+        if (++messages % 64 == 0)
+            look_at_memory();
     }
     assert_true(ended);
     rpc_stream_free(s);
@@ -88,6 +94,8 @@ static uint64_t export_and_check(const char *id)
     transcript_reader_init(&r);
     struct rpc_stream *s = export_session_begin(stack->caller.channel, &req, NULL);
     while (export_session_next(s, &m, NULL) == 1) {
+        if (bytes / (64 << 20) != (bytes + m->data.len) / (64 << 20))
+            look_at_memory();
         bytes += m->data.len;
         transcript_feed(&r, m->data.data, m->data.len);
         while (transcript_next(&r, &line, NULL) == 1)
@@ -137,11 +145,11 @@ static void a_million_events(void **state)
     uint64_t head = follow(id, send_prompt(stack, id, text), &chunks);
     double s = since(at);
     assert_int_equal(chunks, EVENTS);
-    print_message("append and follow: %.0f events/s, peak %u MiB\n", (double)head / s, peak_memory());
-    assert_true(peak_memory() < MEMORY_MAX_MIB);
+    print_message("append and follow: %.0f events/s, peak %u MiB\n", (double)head / s, peak);
+    assert_true(peak < MEMORY_MAX_MIB);
     at = sa_now_ns();
     stack_crash_session(stack);
-    print_message("killed and ready again: %.3f s, %u MiB\n", since(at), peak_memory());
+    print_message("killed and ready again: %.3f s, %u MiB\n", since(at), look_at_memory());
     assert_true(since(at) < 5);
     at = sa_now_ns();
     follow(id, 1, &chunks);
@@ -159,8 +167,8 @@ static void a_million_events(void **state)
     assert_string_equal(try_retention(stack, id, &r, NULL).text, "");
     wait_until(is_trimmed, id, "a log of a thousand events");
     print_message("removed by retention: %.0f events/s; peak of all %u MiB\n", (double)head / since(at),
-                  peak_memory());
-    assert_true(peak_memory() < MEMORY_MAX_MIB);
+                  peak);
+    assert_true(peak < MEMORY_MAX_MIB);
 }
 
 int main(void)
