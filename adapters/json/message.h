@@ -19,8 +19,13 @@ enum { JSON_ELEMENTS_MAX = 10000 }; /* of one list or map that is read */
 enum json_bytes {
     JSON_BYTES_BASE64, /* as proto3 has it */
     JSON_BYTES_TEXT,   /* a string; what is not UTF-8 without NUL: {"base64": "..."} */
-    JSON_BYTES_JSON,   /* the JSON value that it holds, as it is but for CR and LF; anything else as above */
+    /* The JSON value that it holds, as it is but for CR and LF. Anything else is {"base64": "..."}, and so is
+     * a value that looks like that, or that is nested deeper than JSON_NESTED_MAX: reading gives back the
+     * same bytes, and what the value is put into stays within JSON_DEPTH_MAX. */
+    JSON_BYTES_JSON,
 };
+
+enum { JSON_NESTED_MAX = JSON_DEPTH_MAX - 32 };
 
 struct json_mapping {
     /* Write fields that have no value, too (members of a oneof excepted). */
@@ -28,6 +33,10 @@ struct json_mapping {
     /* NULL: everything is JSON_BYTES_BASE64. */
     enum json_bytes (*bytes)(const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f);
 };
+
+/* The form of each `bytes` field of the project's API, by its name: what agents and blocks hold is JSON;
+ * paths, names and values are text; the rest is base64. For `bytes` above. */
+enum json_bytes json_bytes_by_name(const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f);
 
 /* Appends the message, on one line (no CR or LF). The same message always gives the same bytes. */
 void json_put_message(struct json_writer *w, const ProtobufCMessage *m, const struct json_mapping *map);

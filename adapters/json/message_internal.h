@@ -30,6 +30,13 @@ static inline enum json_bytes json_bytes_form(const struct json_mapping *map,
     return map && map->bytes ? map->bytes(d, f) : JSON_BYTES_BASE64;
 }
 
+/* Does it look like bytes that are no JSON value? */
+static inline bool json_is_base64_form(struct json v)
+{
+    return json_type(v) == JSON_OBJECT && json_count(v) == 1 &&
+           json_type(json_member(v, "base64", 6)) == JSON_STRING;
+}
+
 /* Bytes that one value takes in its message or list. */
 static inline size_t json_value_size(const ProtobufCFieldDescriptor *f)
 {

@@ -53,6 +53,31 @@ static void put_base64(struct json_writer *w, const ProtobufCBinaryData *b)
     json_put_bytes(w, text.data, text.len);
 }
 
+static bool nested_deeply(struct json v)
+{
+    size_t depth = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < v.n; i++) {
+        char c = v.p[i];
+        if (quoted && c == '\\')
+            i++;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (!quoted && (c == '{' || c == '['))
+            depth++;
+        else if (!quoted && (c == '}' || c == ']'))
+            depth--;
+        if (depth > JSON_NESTED_MAX)
+            return true;
+    }
+    return false;
+}
+
+static bool is_plain_json(const ProtobufCBinaryData *b, struct json *ret)
+{
+    return json_check(b->data, b->len, ret, NULL) == 0 && !json_is_base64_form(*ret) && !nested_deeply(*ret);
+}
+
 static void put_data(struct json_writer *w, const ProtobufCBinaryData *b, enum json_bytes form)
 {
     struct json v;
@@ -60,7 +85,7 @@ static void put_data(struct json_writer *w, const ProtobufCBinaryData *b, enum j
         put_base64(w, b);
     } else if (form == JSON_BYTES_JSON && b->len == 0) {
         json_put_null(w);
-    } else if (form == JSON_BYTES_JSON && json_check(b->data, b->len, &v, NULL) == 0) {
+    } else if (form == JSON_BYTES_JSON && is_plain_json(b, &v)) {
         put_one_line(w, v);
     } else if (form == JSON_BYTES_TEXT && is_text(b)) {
         json_put_bytes(w, b->data, b->len);

@@ -209,14 +209,14 @@ static int set_base64(struct reader *r, ProtobufCBinaryData *to, struct json v, 
 static int read_bytes(struct reader *r, struct json v, enum json_bytes form, ProtobufCBinaryData *to,
                       const struct place *at)
 {
-    if (form == JSON_BYTES_JSON) {
+    if (form == JSON_BYTES_JSON && !json_is_base64_form(v)) {
         to->len = v.n;
         to->data = sa_arena_memdup(r->arena, v.p, v.n);
         return 0;
     }
     if (form == JSON_BYTES_BASE64)
         return set_base64(r, to, v, at);
-    if (json_type(v) == JSON_OBJECT && json_count(v) == 1)
+    if (form == JSON_BYTES_JSON || (json_type(v) == JSON_OBJECT && json_count(v) == 1))
         return set_base64(r, to, json_get(v, "base64"), at);
     const char *text = json_type(v) == JSON_STRING ? scalar_text(r, v, &to->len) : NULL;
     if (!text)

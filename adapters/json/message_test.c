@@ -82,6 +82,30 @@ static void every_kind_of_field_survives_a_round_trip(void **state)
     assert_round_trip(text, text);
 }
 
+/* A message that was nested as deeply as a value may be was printed as it was: whoever read the line in which
+ * it stood, a few levels further down, refused it. */
+static void bytes_that_hold_json_come_back_as_they_were(void **state)
+{
+    (void)state;
+    char deep[2 * JSON_DEPTH_MAX + 1] = "";
+    memset(deep, '[', JSON_DEPTH_MAX);
+    memset(deep + JSON_DEPTH_MAX, ']', JSON_DEPTH_MAX);
+    static const char *const plain = "{\"a\":\"[[[{{{\\\"[\"}";
+    const char *const values[] = {deep, "{\"base64\":\"AA==\"}", "{\"base64\":1}", plain, "not JSON", "\\"};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        struct sa_arena *a = sa_arena_new();
+        Everything m = JSON__TEST__EVERYTHING__INIT;
+        m.raw_json = (ProtobufCBinaryData){strlen(values[i]), (uint8_t *)(uintptr_t)values[i]};
+        cleanup_free char *text = print(&m, false);
+        assert_true((values[i] == plain) == (strstr(text, plain) != NULL));
+        Everything *back = read_text(a, text, NULL);
+        assert_non_null(back);
+        assert_int_equal(back->raw_json.len, m.raw_json.len);
+        assert_memory_equal(back->raw_json.data, m.raw_json.data, m.raw_json.len);
+        sa_arena_free(a);
+    }
+}
+
 static void other_spellings_are_understood(void **state)
 {
     (void)state;
@@ -205,6 +229,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_of_field_survives_a_round_trip),
+        cmocka_unit_test(bytes_that_hold_json_come_back_as_they_were),
         cmocka_unit_test(other_spellings_are_understood),
         cmocka_unit_test(what_does_not_fit_is_refused_by_its_name),
         cmocka_unit_test(long_lists_are_refused),

@@ -1,7 +1,7 @@
-/* Base64 and RFC 3339 for messages. */
-#include <stdio.h>
-
+/* Base64 and RFC 3339 for messages, and how bytes of the API look. */
 #include "adapters/json/message_internal.h"
+#include <stdio.h>
+#include <string.h>
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -173,4 +173,16 @@ bool json_time_parse(const char *p, int64_t *ret_seconds, int32_t *ret_nanos)
     *ret_seconds = t;
     *ret_nanos = nanos;
     return true;
+}
+
+enum json_bytes json_bytes_by_name(const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f)
+{
+    static const char *const text[] = {"cwd", "path", "name", "value"};
+    (void)d;
+    if (strcmp(f->name, "agent_json") == 0 || strcmp(f->name, "json") == 0)
+        return JSON_BYTES_JSON;
+    for (size_t i = 0; i < sizeof(text) / sizeof(*text); i++)
+        if (strcmp(f->name, text[i]) == 0)
+            return JSON_BYTES_TEXT;
+    return JSON_BYTES_BASE64;
 }

@@ -9,7 +9,18 @@
 #include "sandboxagent/session/v1/session_service.rpc.h"
 #include "services/cli/cli.h"
 #include "services/cli/client.h"
+#include "services/cli/sessions.h"
 #include "services/cli/show.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} transcript_verbs[] = {
+    {"export", sessions_export},
+    {"import", sessions_import},
+    {"search", sessions_search},
+    {"verify", sessions_verify},
+};
 
 static const struct service_option sessions_options[] = {
     {"all", SERVICE_OPTION_FLAG, NULL, 0, 0, "list archived sessions too"},
@@ -300,13 +311,17 @@ static int call(struct client *c, const struct options *o, int verb, sa_error **
 
 int cli_sessions(int argc, char **argv)
 {
+    for (size_t i = 0; argc > 1 && i < sizeof transcript_verbs / sizeof *transcript_verbs; i++)
+        if (!strcmp(argv[1], transcript_verbs[i].name))
+            return transcript_verbs[i].run(argc - 1, argv + 1);
     struct options *o = options_new(sessions_options, client_options);
     struct client c = {0};
     sa_error *err = NULL;
     int r = cli_parse(o, argc, argv, false,
                       "sessions [list] [options]\n"
                       "       sandbox-agent sessions show|archive|unarchive|suspend|resume|fork SESSION\n"
-                      "       sandbox-agent sessions rename SESSION TITLE",
+                      "       sandbox-agent sessions rename SESSION TITLE\n"
+                      "       sandbox-agent sessions export|import|verify|search [options] ...",
                       "Lists sessions, newest first; shows one with what can be configured; or changes one.");
     if (r < 0) {
         int verb = find_verb(options_count(o), options_arguments(o));

@@ -42,13 +42,11 @@ const char *show_enum(const ProtobufCEnumDescriptor *d, int value, const char *p
     return text;
 }
 
-/* What the agent sent is JSON, paths and the like are text. */
+/* As everywhere; but what processes are given and print is text, too. */
 static enum json_bytes bytes_form(const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f)
 {
-    (void)d;
-    if (!strcmp(f->name, "agent_json") || !strcmp(f->name, "json"))
-        return JSON_BYTES_JSON;
-    return !strcmp(f->name, "data") ? JSON_BYTES_BASE64 : JSON_BYTES_TEXT;
+    enum json_bytes form = json_bytes_by_name(d, f);
+    return form == JSON_BYTES_BASE64 && strcmp(f->name, "data") ? JSON_BYTES_TEXT : form;
 }
 
 void show_json(FILE *out, const ProtobufCMessage *m)

@@ -10,21 +10,8 @@
 #include "sandboxagent/session/v1/session_service.rpc.h"
 #include "services/gateway-svc/gateway.h"
 
-/* Bytes that are JSON or, mostly, text: paths and environment. */
-static enum json_bytes bytes_form(const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f)
-{
-    static const char *const text[] = {"cwd", "path", "name", "value"};
-    (void)d;
-    if (strcmp(f->name, "agent_json") == 0 || strcmp(f->name, "json") == 0)
-        return JSON_BYTES_JSON;
-    for (size_t i = 0; i < sizeof(text) / sizeof(*text); i++)
-        if (strcmp(f->name, text[i]) == 0)
-            return JSON_BYTES_TEXT;
-    return JSON_BYTES_BASE64;
-}
-
-const struct json_mapping gateway_answer_json = {.defaults = true, .bytes = bytes_form};
-const struct json_mapping gateway_event_json = {.defaults = false, .bytes = bytes_form};
+const struct json_mapping gateway_answer_json = {.defaults = true, .bytes = json_bytes_by_name};
+const struct json_mapping gateway_event_json = {.defaults = false, .bytes = json_bytes_by_name};
 
 static const struct rpc_method *method_of(const char *path)
 {

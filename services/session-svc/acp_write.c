@@ -126,7 +126,7 @@ static void put_binary(struct json_writer *w, const char *type, const BinaryCont
     put_base64(w, b->data);
 }
 
-static void put_block(struct json_writer *w, const ContentBlock *c)
+void acp_put_block(struct json_writer *w, const ContentBlock *c)
 {
     struct json raw;
     if (c->kind_case == CONTENT_BLOCK__KIND_JSON) {
@@ -173,7 +173,7 @@ void acp_prompt(struct sa_buf *out, uint64_t id, const char *agent_session_id, C
         json_end_object(&w);
     }
     for (size_t i = 0; i < n; i++)
-        put_block(&w, content[i]);
+        acp_put_block(&w, content[i]);
     json_end_array(&w);
     json_end_object(&w);
     acp_close(out);

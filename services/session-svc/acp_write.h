@@ -19,6 +19,8 @@ void acp_initialize(struct sa_buf *out, uint64_t id, bool files);
 /* session/new (agent_session_id ""), session/load, session/resume. */
 void acp_open_session(struct sa_buf *out, uint64_t id, const char *method, const void *cwd, size_t cwd_len,
                       const char *agent_session_id);
+/* One block of a prompt's content. */
+void acp_put_block(struct json_writer *w, const ContentBlock *c);
 /* context: text that goes before the content; may be empty. */
 void acp_prompt(struct sa_buf *out, uint64_t id, const char *agent_session_id, ContentBlock *const *content,
                 size_t n, const struct sa_buf *context);

@@ -2,6 +2,11 @@
 
 #include <string.h>
 
+#include "services/session-svc/blob_api.h"
+#include "services/session-svc/export.h"
+#include "services/session-svc/import.h"
+#include "services/session-svc/search.h"
+
 static const struct session_service_handlers session_handlers = {
     .create_session = api_create_session,
     .get_session = api_get_session,
@@ -26,6 +31,13 @@ static const struct session_service_handlers session_handlers = {
     .stream_events = api_stream_events,
     .list_events = api_list_events,
     .list_heads = api_list_heads,
+    .export_session = api_export_session,
+    .import_session = api_import_session,
+    .verify_session = api_verify_session,
+    .set_retention = api_set_retention,
+    .search_events = api_search_events,
+    .write_blob = api_write_blob,
+    .read_blob = api_read_blob,
 };
 
 static const struct permission_service_handlers permission_handlers = {

@@ -59,7 +59,9 @@ void api_list_events(void *api, struct rpc_call *call, const ListEventsRequest *
     } else {
         ListEventsResponse res = LIST_EVENTS_RESPONSE__INIT;
         res.head_seq = head;
-        res.first_seq = s->first_seq;
+        /* Events may be removed between our two reads: the later one counts. */
+        bool removed = page.n && page.events[0]->seq > req->after_seq + 1;
+        res.first_seq = removed ? page.events[0]->seq : s->first_seq;
         res.epoch = all->epoch_text;
         packed_events_attach(&res.base, 1, page.events, page.n,
                              sa_arena_alloc(arena, (page.n + 1) * sizeof(ProtobufCMessageUnknownField)));

@@ -47,8 +47,8 @@ static int check_create(const CreateSessionRequest *req, sa_error **err)
         (req->cwd.data[0] != '/' || req->cwd.len > CWD_BYTES_MAX || memchr(req->cwd.data, 0, req->cwd.len)))
         return sa_fail(err, SA_INVALID_REQUEST, "cwd: is not an absolute path of at most %d bytes",
                        CWD_BYTES_MAX);
-    if (req->n_labels > PROFILE_LABELS_MAX)
-        return sa_fail(err, SA_INVALID_REQUEST, "labels: more than %d", PROFILE_LABELS_MAX);
+    if (profile_check_labels(req->n_labels, err))
+        return -1;
     for (size_t i = 0; i < req->n_labels; i++)
         if (profile_check_label(req->labels[i]->key, req->labels[i]->value, err))
             return -1;
@@ -274,6 +274,7 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
     struct session *s = session_new(api, sessions_new_id(api));
     s->agent = agents_find(req->agent, NULL);
     config_begin(s, wishes, n_wishes, rpc_principal(call));
+    retention_set(s, req->retention);
     put_spec(s, req, rpc_principal(call));
     put_profile(s, req);
     finish_creation(s, &c);

@@ -29,7 +29,7 @@ struct batch {
     size_t n_waiters, waiters_cap;
     size_t bytes;
     /* as of submission */
-    uint64_t head_seq, incarnation, stdout_offset;
+    uint64_t head_seq, first_seq, incarnation, stdout_offset;
     SessionState state;
 };
 
@@ -93,6 +93,7 @@ uint64_t session_event(struct session *s, Event *e)
     struct store_key key = db_numbered_key(s->id, e->seq);
     store_put_bytes(b->set, DB_EVENTS, &key, p->data + p->prefix, p->size - p->prefix);
     b->bytes += p->size;
+    retention_count(s, p->size - p->prefix, now);
     b->row = true;
     e->time = NULL;
     return e->seq;
@@ -157,6 +158,7 @@ static void committed(struct session *s, struct batch *b)
 {
     s->committed_batch = b->number;
     s->committed_seq = b->head_seq;
+    s->committed_first = b->first_seq;
     s->committed_state = b->state;
     if (b->incarnation == s->link.incarnation)
         s->link.committed_stdout = b->stdout_offset;
@@ -170,6 +172,7 @@ static void committed(struct session *s, struct batch *b)
     follow_wake(s);
     SA_FAULT("batch.told");
     link_continue(s);
+    retention_check(s);
 }
 
 /* ---- a commit failed: load what is true and go on from there ---- */
@@ -252,6 +255,7 @@ static void submit(struct session *s)
     }
     link_clean_outbox(s, b->set);
     b->head_seq = s->head_seq;
+    b->first_seq = s->first_seq;
     b->state = s->state;
     b->incarnation = s->link.incarnation;
     b->stdout_offset = s->link.stdout_offset;

@@ -18,6 +18,10 @@ const struct store_table db_tables[DB_TABLES_] = {
     [DB_KEYS] = {"keys", 1, &stored_key__descriptor},
     [DB_T_PROFILES] = {"t_profiles", 1, &stored_profile__descriptor},
     [DB_T_CONFIGS] = {"t_configs", 1, &stored_config__descriptor},
+    [DB_LOG_IMPORTS] = {"log_imports", 1, &stored_import__descriptor},
+    [DB_LOG_BLOBS] = {"log_blobs", 1, &stored_blob__descriptor},
+    [DB_LOG_BLOB_USES] = {"log_blob_uses", 1, &stored_blob_use__descriptor},
+    [DB_LOG_BLOB_EVENTS] = {"log_blob_events", 1, NULL},
 };
 
 struct store_key db_key(struct sa_id id)

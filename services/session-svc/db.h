@@ -7,19 +7,23 @@
 #include "services/session-svc/session_store.rpc.h"
 
 enum db_table {
-    DB_SPECS,       /* session: StoredSpec */
-    DB_SESSIONS,    /* session: StoredSession */
-    DB_EVENTS,      /* session, seq: a packed Event */
-    DB_TURNS,       /* session, turn: StoredTurn */
-    DB_LAUNCHES,    /* session: StoredLaunch, while a process is being started */
-    DB_OUTBOX,      /* session, offset in the agent's standard input: the bytes of one message */
-    DB_PENDING,     /* session, offset in the agent's standard output: StoredPending */
-    DB_PERMISSIONS, /* permission: StoredPermission, while it waits */
-    DB_RESOLUTIONS, /* permission: StoredResolution */
-    DB_PRESENCE,    /* presence_api.h */
-    DB_KEYS,        /* see db_create_key, db_prompt_key: StoredKey */
-    DB_T_CONFIGS,   /* session: StoredConfig */
-    DB_T_PROFILES,  /* session: StoredProfile */
+    DB_SPECS,           /* session: StoredSpec */
+    DB_SESSIONS,        /* session: StoredSession */
+    DB_EVENTS,          /* session, seq: a packed Event */
+    DB_TURNS,           /* session, turn: StoredTurn */
+    DB_LAUNCHES,        /* session: StoredLaunch, while a process is being started */
+    DB_OUTBOX,          /* session, offset in the agent's standard input: the bytes of one message */
+    DB_PENDING,         /* session, offset in the agent's standard output: StoredPending */
+    DB_PERMISSIONS,     /* permission: StoredPermission, while it waits */
+    DB_RESOLUTIONS,     /* permission: StoredResolution */
+    DB_PRESENCE,        /* presence_api.h */
+    DB_KEYS,            /* see db_create_key, db_prompt_key: StoredKey */
+    DB_T_CONFIGS,       /* session: StoredConfig */
+    DB_T_PROFILES,      /* session: StoredProfile */
+    DB_LOG_IMPORTS,     /* session: StoredImport, while its events are no session yet */
+    DB_LOG_BLOBS,       /* digest: StoredBlob */
+    DB_LOG_BLOB_USES,   /* digest, session, seq: StoredBlobUse */
+    DB_LOG_BLOB_EVENTS, /* session, seq, digest: nothing; the same the other way round */
     DB_TABLES_
 };
 extern const struct store_table db_tables[DB_TABLES_];

@@ -154,6 +154,20 @@ static void send_batch(struct follower *f, const struct loaded *l)
     f->cursor = l->events[l->n - 1]->seq;
 }
 
+static void tell_gap(struct follower *f, uint64_t first);
+
+/* Events that are no longer kept: a reader of the log goes on behind them, one that wants a turn cannot.
+ * False: the follower is gone. */
+static bool skip_removed(struct follower *f, uint64_t first)
+{
+    if (!f->turn) {
+        tell_gap(f, first);
+        return true;
+    }
+    end_with(f, SA_EVENTS_REMOVED, "events of this turn are no longer kept");
+    return false;
+}
+
 /* False: the follower is gone. */
 static bool send_next(struct follower *f, uint64_t last)
 {
@@ -164,10 +178,15 @@ static bool send_next(struct follower *f, uint64_t last)
         end_with(f, SA_STORE_ERROR, err ? err->message : "events are missing in the store");
         return false;
     }
-    send_batch(f, &l);
+    /* A commit that removes events is in the store a moment before it is told to us. */
+    bool removed = l.events[0]->seq > f->cursor + 1, there = true;
+    if (removed)
+        there = skip_removed(f, l.events[0]->seq);
+    else
+        send_batch(f, &l);
     for (size_t i = 0; l.owned && i < l.n; i++)
         packed_event_unref(l.events[i]);
-    return true;
+    return there;
 }
 
 /* ---- gaps and slow readers ---- */
@@ -223,8 +242,9 @@ static void pump(struct follower *f)
             tell_lagging(f);
         } else if (f->cursor >= last) {
             break;
-        } else if (!f->turn && f->cursor + 1 < s->first_seq) {
-            tell_gap(f, s->first_seq);
+        } else if (f->cursor + 1 < s->committed_first) {
+            if (!skip_removed(f, s->committed_first))
+                return;
         } else if (!send_next(f, last)) {
             return;
         }
@@ -301,7 +321,7 @@ void follow_stream(struct session *s, struct rpc_call *call, const StreamEventsR
     stream_events_on(call, &callbacks, f);
     StreamOpened opened = STREAM_OPENED__INIT;
     opened.epoch = s->all->epoch_text;
-    opened.first_seq = head ? s->first_seq : 0;
+    opened.first_seq = head ? s->committed_first : 0;
     opened.head_seq = head;
     StreamEventsResponse m = STREAM_EVENTS_RESPONSE__INIT;
     m.kind_case = STREAM_EVENTS_RESPONSE__KIND_OPENED;

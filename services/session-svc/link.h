@@ -72,7 +72,9 @@ struct link {
     uint64_t idle_since_ms;
     struct sa_timer *closed; /* it closed its standard input, and has so long to end */
     uint64_t last_line_ms;
-    struct sa_buf last_errors; /* the end of standard error, for the message of a failure */
+    struct blob_line *looking;     /* a line that a worker looks at; the output behind it waits */
+    const struct blob_line *blobs; /* of the line that is being handled; NULL: none */
+    struct sa_buf last_errors;     /* the end of standard error, for the message of a failure */
 };
 
 void link_init(struct session *s);
@@ -113,6 +115,8 @@ void link_detach(struct session *s);
 /* Writes what is committed and not written yet; acknowledges. */
 void link_write(struct session *s);
 void link_closed_passed(void *session);
+/* A line that a worker has looked at comes back. Takes it. */
+void link_resume(struct session *s, struct blob_line *line);
 void link_retry_later(struct session *s);
 /* The last lines of standard error, as a part of a sentence, or "". In the arena. */
 const char *link_error_tail(struct session *s, struct sa_arena *arena);

@@ -6,6 +6,7 @@
 #include "adapters/os/log.h"
 #include "sandboxagent/process/v1/process_service.rpc.h"
 #include "services/session-svc/acp_read.h"
+#include "services/session-svc/blob_lines.h"
 #include "services/session-svc/link.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
@@ -120,6 +121,40 @@ static void lost_output(struct session *s, uint64_t from, uint64_t to)
     lines_init(&s->link.out, s->all->config.line_max, to);
 }
 
+/* A line whose pictures are being put aside is handled when it comes back. */
+static void look_at(struct session *s, const struct line *line)
+{
+    s->link.stdout_offset = line->offset;
+    session_changed(s);
+    s->link.looking = blob_line_start(s, line);
+}
+
+static bool replays(const struct session *s)
+{
+    return s->link.phase == AGENT_PHASE_OPENING;
+}
+
+static void take_lines(struct session *s)
+{
+    struct link *l = &s->link;
+    struct line line;
+    for (enum lines_what w; (w = lines_next(&l->out, &line)) != LINES_NONE;) {
+        if (w == LINES_LINE && blob_line_wanted(&line) && !replays(s)) {
+            look_at(s, &line);
+            return;
+        }
+        if (!handle(s, w, &line))
+            return;
+    }
+    if (l->out.offset != l->stdout_offset) {
+        l->stdout_offset = l->out.offset;
+        session_changed(s);
+    }
+    if (l->outbox_bytes > LINK_OUTBOX_MAX)
+        link_end(s, l->phase != AGENT_PHASE_READY, sa_reason_name(SA_INPUT_FULL),
+                 "the agent does not read its standard input: more than 32 MiB wait");
+}
+
 static void on_stdout(struct session *s, const AttachOutput *out)
 {
     struct link *l = &s->link;
@@ -131,20 +166,44 @@ static void on_stdout(struct session *s, const AttachOutput *out)
     if (out->offset + out->data.len <= end)
         return;
     size_t skip = end - out->offset;
-    struct line line;
     SA_FAULT("link.output");
     l->last_line_ms = sa_now_ms();
     lines_feed(&l->out, out->data.data + skip, out->data.len - skip);
-    for (enum lines_what w; (w = lines_next(&l->out, &line)) != LINES_NONE;)
-        if (!handle(s, w, &line))
-            return;
-    if (l->out.offset != l->stdout_offset) {
-        l->stdout_offset = l->out.offset;
-        session_changed(s);
+    take_lines(s);
+}
+
+static void blob_failed(struct session *s, const sa_error *err)
+{
+    ErrorRaised raised = ERROR_RAISED__INIT;
+    raised.reason = (char *)(uintptr_t)err->reason;
+    raised.message = err->message;
+    Event e = EVENT__INIT;
+    e.kind_case = EVENT__KIND_ERROR;
+    e.error = &raised;
+    session_event(s, &e);
+}
+
+void link_resume(struct session *s, struct blob_line *line)
+{
+    struct link *l = &s->link;
+    l->looking = NULL;
+    if (!session_usable(s)) { /* the line is read again */
+        blob_line_free(line);
+        return;
     }
-    if (l->outbox_bytes > LINK_OUTBOX_MAX)
-        link_end(s, l->phase != AGENT_PHASE_READY, sa_reason_name(SA_INPUT_FULL),
-                 "the agent does not read its standard input: more than 32 MiB wait");
+    if (line->err)
+        blob_failed(s, line->err);
+    uint64_t before = s->head_seq;
+    l->blobs = line;
+    bool goes_on = handle(s, LINES_LINE, &line->line);
+    l->blobs = NULL;
+    cleanup_error sa_error *err = NULL;
+    if (s->head_seq > before && blob_line_use(s, line, s->head_seq, &err))
+        blob_failed(s, err);
+    blob_line_free(line);
+    if (goes_on)
+        take_lines(s);
+    session_settle(s);
 }
 
 /* ---- the end ---- */
@@ -253,6 +312,7 @@ static void on_end(void *user, const sa_error *err)
     struct link *l = &s->link;
     l->attachment = NULL;
     l->opened = false;
+    blob_line_drop(steal_pointer(&l->looking)); /* it is read again */
     if (!session_usable(s) || s->all->stopped)
         return;
     if (err && sa_error_is(err, SA_PROCESS_NOT_FOUND)) {
@@ -312,12 +372,13 @@ void link_detach(struct session *s)
     rpc_abandon(l->attachment);
     l->attachment = NULL;
     l->opened = false;
+    blob_line_drop(steal_pointer(&l->looking));
 }
 
 void link_let_flow(struct session *s)
 {
     struct link *l = &s->link;
-    bool full = session_is_full(s);
+    bool full = session_is_full(s) || l->looking;
     if (!l->attachment || l->paused == full)
         return;
     l->paused = full;

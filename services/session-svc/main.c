@@ -10,6 +10,12 @@
  *     budget.c        what a session may take;   usage.c: what it took, measured, estimated or unknown
  *     permissions.c   the inbox of permission requests
  *
+ * the log as a whole:
+ *     retention.c     how much of it is kept
+ *     walk.c          work on every event, page by page, on a worker:   export.c, search.c (search_text.c)
+ *     import.c        a transcript as a session
+ *     blobs.c         bytes too large for events:   blob_api.c, blob_prompt.c, blob_lines.c (of the agent)
+ *
  * the agent:
  *     config.c        mode, model and other options of the agent;   acp_config.c: what it offers
  *     link.c          an incarnation of an agent process: start, deadlines, end
@@ -59,6 +65,12 @@ static const struct service_option options[] = {
     {"quiet-ms", SERVICE_OPTION_UINT, "120000", 1, 86400000, "silence in a turn that is told as an event"},
     {"idle-suspend-ms", SERVICE_OPTION_UINT, "600000", 0, PROFILE_IDLE_MAX,
      "without a turn, until an agent is ended; the next prompt starts it again; 0: never"},
+    {"retain-events", SERVICE_OPTION_UINT, "0", 0, UINT64_MAX,
+     "events kept of a session's log, unless the session says otherwise; 0: all"},
+    {"retain-mib", SERVICE_OPTION_UINT, "0", 0, 1 << 20, "MiB kept of a session's log; 0: all"},
+    {"retain-hours", SERVICE_OPTION_UINT, "0", 0, 1 << 20, "hours that events are kept; 0: for ever"},
+    {"blob-hours", SERVICE_OPTION_UINT, "24", 0, 1 << 20,
+     "hours that a blob waits for a prompt to refer to it"},
     {"redis", SERVICE_OPTION_TEXT, NULL, 0, 0, "presence through redis://host:port; else in memory"},
     {"redis-file", SERVICE_OPTION_TEXT, NULL, 0, 0,
      "read that address from this file: it may hold a password"},
@@ -158,7 +170,11 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
         .cancel_ms = (uint32_t)service_uint(svc, "cancel-timeout-ms"),
         .quiet_ms = (uint32_t)service_uint(svc, "quiet-ms"),
         .idle_suspend_ms = service_uint(svc, "idle-suspend-ms"),
+        .blob_hours = service_uint(svc, "blob-hours"),
         .pass_credentials = service_flag(svc, "pass-credentials"),
+        .retention = {.events = service_uint(svc, "retain-events"),
+                      .bytes = service_uint(svc, "retain-mib") << 20,
+                      .age_s = service_uint(svc, "retain-hours") * 3600},
     };
     config.line_max = config.journal_bytes / 4 < LINK_LINE_MAX ? config.journal_bytes / 4 : LINK_LINE_MAX;
     st->sessions = sessions_new(svc, &config, err);

@@ -45,13 +45,14 @@ uint32_t permissions_waiting(const struct session *s)
     return n;
 }
 
-static void add(struct session *s, struct sa_id id, uint64_t turn, uint64_t offset,
+static void add(struct session *s, struct sa_id id, uint64_t turn, uint64_t offset, uint64_t seq,
                 PermissionOption **options, size_t n)
 {
     struct permission *p = sa_calloc(1, sizeof *p), **at = &s->permissions;
     p->id = id;
     p->turn = turn;
     p->offset = offset;
+    p->seq = seq;
     p->options = sa_calloc(n + 1, sizeof *p->options);
     for (; p->n_options < n; p->n_options++)
         p->options[p->n_options] = sa_strdup(options[p->n_options]->option_id);
@@ -68,7 +69,7 @@ int permissions_load(struct session *s, const struct pending *pending, sa_error 
     if (found == 0)
         return sa_fail(err, SA_STORE_CORRUPT, "session %s: a permission request is missing", s->name);
     if (found > 0)
-        add(s, pending->permission, row->turn, row->offset, row->options, row->n_options);
+        add(s, pending->permission, row->turn, row->offset, row->seq, row->options, row->n_options);
     return found > 0 ? 0 : -1;
 }
 
@@ -98,7 +99,7 @@ void permissions_ask(struct session *s, struct sa_arena *arena, struct pending *
         e->agent_json = (ProtobufCBinaryData){m->raw.n, (uint8_t *)(uintptr_t)m->raw.p};
         e->protocol_version = ACP_VERSION;
     }
-    session_event(s, e);
+    uint64_t seq = session_event(s, e);
 
     StoredPermission row = STORED_PERMISSION__INIT;
     row.session_id = s->name;
@@ -108,10 +109,12 @@ void permissions_ask(struct session *s, struct sa_arena *arena, struct pending *
     row.options = requested.options;
     row.n_options = requested.n_options;
     row.offset = pending->offset;
+    row.seq = seq;
     struct store_key key = db_key(pending->permission);
     store_put(session_set(s), DB_PERMISSIONS, &key, &row.base);
     SA_FAULT("permission.ask");
-    add(s, pending->permission, s->current_turn, pending->offset, requested.options, requested.n_options);
+    add(s, pending->permission, s->current_turn, pending->offset, seq, requested.options,
+        requested.n_options);
     session_move(s, STATE_PERMISSION_ASKED, NULL, NULL);
     e->permission_requested = NULL;
     e->kind_case = EVENT__KIND__NOT_SET;

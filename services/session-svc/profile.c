@@ -14,6 +14,13 @@ int profile_check_title(const char *title, sa_error **err)
     return sa_fail(err, SA_INVALID_REQUEST, "title: over %d bytes", PROFILE_TEXT_MAX);
 }
 
+int profile_check_labels(size_t n, sa_error **err)
+{
+    if (n <= PROFILE_LABELS_MAX)
+        return 0;
+    return sa_fail(err, SA_INVALID_REQUEST, "labels: more than %d", PROFILE_LABELS_MAX);
+}
+
 int profile_check_label(const char *key, const char *value, sa_error **err)
 {
     if (*key && strlen(key) <= PROFILE_TEXT_MAX && strlen(value) <= PROFILE_TEXT_MAX)
@@ -134,8 +141,8 @@ static bool same_labels(const StoredProfile *a, const StoredProfile *b)
 static int fill_labels(const UpdateSessionRequest *req, StoredProfile *ret, struct sa_arena *arena,
                        sa_error **err)
 {
-    if (req->n_labels > PROFILE_LABELS_MAX)
-        return sa_fail(err, SA_INVALID_REQUEST, "labels: more than %d", PROFILE_LABELS_MAX);
+    if (profile_check_labels(req->n_labels, err))
+        return -1;
     ret->labels = sa_arena_alloc(arena, (req->n_labels + 1) * sizeof *ret->labels);
     for (ret->n_labels = 0; ret->n_labels < req->n_labels; ret->n_labels++) {
         const UpdateSessionRequest__LabelsEntry *from = req->labels[ret->n_labels];

@@ -13,6 +13,7 @@ enum {
 
 /* INVALID_REQUEST. */
 int profile_check_title(const char *title, sa_error **err);
+int profile_check_labels(size_t n, sa_error **err);
 int profile_check_label(const char *key, const char *value, sa_error **err);
 /* Replaces it without an event: at the creation, and for what else is kept with it. Copied. */
 void profile_replace(struct session *s, const StoredProfile *now);

@@ -64,6 +64,7 @@ void session_free(struct session *s)
     batch_drop_all(s, err);
     clear(s);
     sa_timer_free(s->retry);
+    sa_timer_free(s->log.timer);
     free(s->create_key);
     window_clear(&s->window);
     char *texts[] = {s->state_reason, s->state_message, s->canceller,        s->mode_id,
@@ -109,7 +110,8 @@ static void take_row(struct session *s, const StoredSession *row)
     session_set_text(&s->state_reason, row->state_reason);
     session_set_text(&s->state_message, row->state_message);
     s->head_seq = s->committed_seq = row->head_seq;
-    s->first_seq = row->first_seq;
+    s->first_seq = s->committed_first = row->first_seq;
+    retention_take_row(s, row);
     s->last_turn = row->last_turn;
     s->current_turn = row->current_turn;
     s->cancelling = row->cancelling;
@@ -171,6 +173,7 @@ void session_fill_row(const struct session *s, StoredSession *row, struct sa_are
     row->state_message = s->state_message;
     row->head_seq = s->head_seq;
     row->first_seq = s->first_seq;
+    retention_fill_row(s, row, arena);
     row->last_turn = s->last_turn;
     row->current_turn = s->current_turn;
     row->cancelling = s->cancelling;
@@ -290,6 +293,7 @@ Session *session_describe(struct sessions *all, struct sa_id id, struct sa_arena
     out->mode_id = sa_arena_strdup(arena, row->mode_id);
     out->model = sa_arena_strdup(arena, row->model);
     out->thought_level = sa_arena_strdup(arena, row->thought_level);
+    out->retention = retention_describe(all, row, arena);
     return out;
 }
 

@@ -17,6 +17,7 @@
 #include "adapters/os/clock.h"
 #include "services/session-svc/db.h"
 #include "services/session-svc/link.h"
+#include "services/session-svc/retention.h"
 #include "services/session-svc/state.h"
 #include "services/session-svc/usage.h"
 #include "services/session-svc/window.h"
@@ -43,13 +44,15 @@ struct turn {
     int64_t accept_time_us, start_time_us;
     char *preview;        /* the beginning of its first text */
     struct sa_buf stored; /* StoredTurn, packed, until the store has it */
+    bool has_blobs;
+    struct blob_prompt *blobs; /* they are being read, or are there: blob_prompt.c */
 };
 
 /* A permission request that waits, or was resolved in a batch that is not committed yet. */
 struct permission {
     struct permission *next;
     struct sa_id id;
-    uint64_t turn, offset;
+    uint64_t turn, offset, seq;
     char **options;
     size_t n_options;
     PermissionOutcome outcome; /* UNSPECIFIED: it waits */
@@ -101,12 +104,13 @@ struct session {
     struct permission *permissions;
     struct condemned *condemned;
     struct link link;
+    struct log_state log;
 
     /* commits */
     struct batch *building, *writing;
     uint64_t batch;           /* number of the one that is or will be built */
     uint64_t committed_batch; /* up to here things are true */
-    uint64_t committed_seq;
+    uint64_t committed_seq, committed_first;
     SessionState committed_state;
     bool submitting;
     struct sa_timer *retry; /* after a failed commit */

@@ -5,6 +5,7 @@
 
 #include "adapters/os/log.h"
 #include "services/session-svc/follow.h"
+#include "services/session-svc/import.h"
 #include "services/session-svc/requests.h"
 
 enum {
@@ -257,7 +258,9 @@ struct sessions *sessions_new(struct service *svc, const struct sessions_config 
         all->bus = service_bus(svc, all->epoch, err);
     }
     snprintf(all->epoch_text, sizeof all->epoch_text, "%016llx", (unsigned long long)all->epoch);
-    if (!all->bus || take_up_all(all, err)) {
+    if (all->bus)
+        all->blobs = blobs_new(all, err);
+    if (!all->blobs || take_up_all(all, err) || import_clean(all, err)) {
         sa_loop_unlock(all->loop);
         sessions_free(all);
         sa_loop_lock(all->loop);
@@ -265,6 +268,7 @@ struct sessions *sessions_new(struct service *svc, const struct sessions_config 
     }
     sa_timer_every(all->progress, PROGRESS_TICK_MS);
     sa_timer_every(all->sweep, SWEEP_MS);
+    retention_start(all);
     return all;
 }
 
@@ -296,6 +300,8 @@ void sessions_free(struct sessions *all)
     sessions_each(all, free_one, NULL);
     sa_timer_free(all->progress);
     sa_timer_free(all->sweep);
+    sa_timer_free(all->retention);
+    blobs_free(all->blobs);
     sa_loop_unlock(all->loop);
     free(all->buckets);
     free(all);

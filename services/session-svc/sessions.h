@@ -4,6 +4,7 @@
 
 #include "adapters/nng/bus.h"
 #include "services/runtime/service.h"
+#include "services/session-svc/blobs.h"
 #include "services/session-svc/session.h"
 
 struct sessions_config {
@@ -14,8 +15,10 @@ struct sessions_config {
     size_t line_max;                 /* LINK_LINE_MAX, but at most a quarter of the journal */
     uint32_t initialize_ms, open_ms; /* 0: the agent's own */
     uint32_t cancel_ms, quiet_ms;
-    uint64_t idle_suspend_ms; /* of sessions that say nothing; 0: never */
-    bool pass_credentials;    /* from our environment to the agents */
+    uint64_t idle_suspend_ms;    /* of sessions that say nothing; 0: never */
+    uint64_t blob_hours;         /* that a blob waits for a prompt to refer to it */
+    bool pass_credentials;       /* from our environment to the agents */
+    struct log_limits retention; /* of sessions without their own */
 };
 
 struct sessions {
@@ -33,6 +36,11 @@ struct sessions {
     size_t n_buckets, count;
     struct follower *followers; /* of all sessions: follow.c */
     struct sa_timer *progress, *sweep;
+    struct sa_timer *retention; /* retention.c */
+    struct sa_id retention_at;
+    struct blobs *blobs;
+    unsigned searches;      /* under way */
+    struct import *imports; /* under way: import.c */
 };
 
 /* A new id, above all that were made before: lists are in the order of creation. */

@@ -6,6 +6,7 @@
 #include "adapters/os/log.h"
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/acp_write.h"
+#include "services/session-svc/blob_lines.h"
 #include "services/session-svc/config.h"
 #include "services/session-svc/fork.h"
 #include "services/session-svc/requests.h"
@@ -285,6 +286,8 @@ void talk_line(struct session *s, struct sa_arena *arena, const struct line *lin
     if (!line->n)
         return;
     acp_read(arena, line->p, line->n, &m);
+    if (s->link.blobs && m.kind == ACP_UPDATE)
+        blob_line_attach(arena, m.event, s->link.blobs);
     switch (m.kind) {
     case ACP_RESPONSE:
         response(s, arena, &m);

@@ -7,6 +7,7 @@
 #include "adapters/os/sha256.h"
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/acp_write.h"
+#include "services/session-svc/blob_prompt.h"
 #include "services/session-svc/budget.h"
 #include "services/session-svc/config.h"
 #include "services/session-svc/history.h"
@@ -24,6 +25,7 @@ static void turn_free(struct turn *t)
     free(t->author);
     free(t->preview);
     sa_buf_fini(&t->stored);
+    blob_prompt_drop(t->blobs);
     free(t);
 }
 
@@ -107,6 +109,7 @@ static struct turn *from_stored(uint64_t number, const StoredTurn *row)
     t->accept_time_us = row->accept_time_us;
     t->start_time_us = row->start_time_us;
     t->preview = sa_strdup(row->preview);
+    t->has_blobs = row->has_blobs;
     return t;
 }
 
@@ -120,6 +123,7 @@ static void fill_stored(struct turn *t, StoredTurn *row)
     row->accept_time_us = t->accept_time_us;
     row->start_time_us = t->start_time_us;
     row->preview = t->preview;
+    row->has_blobs = t->has_blobs;
 }
 
 static int load_one(struct session *s, uint64_t number, sa_error **err)
@@ -279,7 +283,9 @@ static void tell_accepted(struct session *s, struct turn *t, const struct prompt
 
 int turns_accept(struct session *s, const struct prompt *p, struct accepted_turn *ret, sa_error **err)
 {
-    if (check_content(p->content, p->n_content, err))
+    bool has_blobs = false;
+    if (check_content(p->content, p->n_content, err) ||
+        blob_prompt_check(s, p->content, p->n_content, &has_blobs, err))
         return -1;
     int repeated = turns_find_repeated(s, p, ret, err);
     if (repeated)
@@ -302,7 +308,9 @@ int turns_accept(struct session *s, const struct prompt *p, struct accepted_turn
     t->accept_time_us = sa_wall_us();
     digest_content(p->content, p->n_content, t->digest);
     uint32_t position = p->first ? 1 : (uint32_t)waiting + 1;
+    t->has_blobs = has_blobs;
     tell_accepted(s, t, p, position);
+    blob_prompt_use(s, p->content, p->n_content, t->accept_seq);
     turns_insert(s, t, position);
 
     StoredTurn row = STORED_TURN__INIT;
@@ -331,7 +339,9 @@ static struct turn *next_waiting(struct session *s)
 static void start(struct session *s, struct turn *t)
 {
     sa_error *err = NULL;
-    StoredTurn *row = read_turn(s, t, &err);
+    /* What refers to blobs was read before, with them. */
+    struct blob_prompt *blobs = steal_pointer(&t->blobs);
+    StoredTurn *row = blobs ? blob_prompt_take(blobs, &err) : read_turn(s, t, &err);
     s->current_turn = t->number;
     usage_turn_starts(&s->usage, !s->has_history);
     t->start_time_us = sa_wall_us();
@@ -344,6 +354,7 @@ static void start(struct session *s, struct turn *t)
     if (!row) {
         turns_end(s, STOP_REASON_ERROR, err->reason, err->message, (struct json){0});
         sa_error_free(err);
+        blob_prompt_drop(blobs);
         return;
     }
     cleanup_buf struct sa_buf context = {0};
@@ -353,6 +364,7 @@ static void start(struct session *s, struct turn *t)
     s->has_history = true;
     talk_prompt(s, row->content, row->n_content, &context);
     store_message_free(row);
+    blob_prompt_drop(blobs);
     /* Its content is in the log. */
     StoredTurn now = STORED_TURN__INIT;
     fill_stored(t, &now);
@@ -360,6 +372,16 @@ static void start(struct session *s, struct turn *t)
     store_put(session_set(s), DB_TURNS, &key, &now.base);
     link_arm_quiet(s);
     SA_FAULT("turn.start");
+}
+
+/* The blobs of a prompt are read before it starts; then turns_advance comes again. */
+static void prepare(struct session *s, struct turn *t)
+{
+    sa_error *err = NULL;
+    if (t->blobs)
+        return;
+    StoredTurn *row = read_turn(s, t, &err);
+    t->blobs = blob_prompt_read(s, row, err);
 }
 
 /* ---- end ---- */
@@ -416,7 +438,9 @@ void turns_advance(struct session *s)
         end(s, t, &(struct ending){STOP_REASON_BUDGET, sa_reason_name(SA_BUDGET_EXCEEDED), why, "", {0}});
         free(why);
     }
-    if (t && s->link.phase == AGENT_PHASE_READY)
+    if (t && s->link.phase == AGENT_PHASE_READY && t->has_blobs && !blob_prompt_ready(t->blobs))
+        prepare(s, t);
+    else if (t && s->link.phase == AGENT_PHASE_READY)
         start(s, t);
     else if ((t || s->resume_wanted) && link_may_start(s))
         link_start(s);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "adapters/os/clock.h"
 #include "adapters/os/file.h"
 #include "tests/session/stack.h"
 
@@ -160,6 +161,52 @@ static void destroy(struct stack *t, const char *id)
     }
 }
 
+/* The log as a file, and that file as a session. */
+static char *copy(struct stack *t, const char *id)
+{
+    cleanup_buf struct sa_buf transcript = export_session(t, id);
+    struct imported r;
+    struct reason reason;
+    do {
+        r = import_session(t, &transcript, 1 << 20, "the copy");
+        snprintf(reason.text, sizeof reason.text, "%s", r.reason);
+    } while (again(t, reason));
+    assert_string_equal(r.reason, "");
+    return sa_strdup(r.session);
+}
+
+static void upload(struct stack *t, const char *id)
+{
+    struct reason r;
+    do
+        r = write_blob(t, id, (const uint8_t *)"a picture", 9, 9);
+    while (again(t, r));
+    assert_string_equal(r.text, "");
+}
+
+/* Shortens the log. */
+static void shorten(struct stack *t, const char *id)
+{
+    Retention r = RETENTION__INIT;
+    GetSessionRequest req = GET_SESSION_REQUEST__INIT;
+    uint64_t first = 0, until = sa_now_ms() + PATIENCE_MS;
+    r.max_events = 5;
+    while (again(t, try_retention(t, id, &r, NULL)))
+        ;
+    req.session_id = (char *)(uintptr_t)id;
+    while (first < 2 && sa_now_ms() < until) {
+        sa_error *err = NULL;
+        GetSessionResponse *res = get_session_wait(t->caller.channel, &req, NULL, &err);
+        if (res)
+            first = res->session->first_seq;
+        else
+            stack_revive(t);
+        sa_error_free(err);
+        rpc_message_free(res);
+    }
+    assert_true(first > 1);
+}
+
 /* What an event tells, without what differs from run to run: times, ids, pids. */
 static void describe(struct sa_buf *out, const Event *e)
 {
@@ -171,7 +218,10 @@ static void describe(struct sa_buf *out, const Event *e)
         sa_buf_addf(out, " %d %s", (int)e->state_changed->state, e->state_changed->reason);
         break;
     case EVENT__KIND_AGENT_MESSAGE_CHUNK:
-        sa_buf_addf(out, " %s", e->agent_message_chunk->content->text);
+        if (e->agent_message_chunk->content->kind_case == CONTENT_BLOCK__KIND_TEXT)
+            sa_buf_addf(out, " %s", e->agent_message_chunk->content->text);
+        else
+            sa_buf_addf(out, " %s", e->agent_message_chunk->content->image->blob);
         break;
     case EVENT__KIND_TURN_ENDED:
         sa_buf_addf(out, " %d %s", (int)e->turn_ended->stop_reason, e->turn_ended->error_reason);
@@ -200,10 +250,12 @@ static char *live(const char *fault, int *ret_deaths)
     cleanup_free char *permitted = sa_format("%s/permitted", t->home),
                       *written = sa_format("%s/written", t->home);
     cleanup_free char *text =
-        sa_format("TICK 3\nPERMISSION %s yes\nFSWRITE %s x\nFSREAD %s\nTICK 2", permitted, written, written);
+        sa_format("TICK 3\nIMAGE 300000\nPERMISSION %s yes\nFSWRITE %s x\nFSREAD %s\nTICK 2", permitted,
+                  written, written);
     cleanup_free char *id = create(t);
     struct viewer *v = viewer_open(t, id);
     viewer_state(v, 0, SESSION_STATE_IDLE);
+    upload(t, id);
     prompt(t, id, text, "first", 1);
     const Event *asked = viewer_until(v, 0, EVENT__KIND_PERMISSION_REQUESTED, 1);
     answer(t, id, asked->permission_requested->permission_id);
@@ -234,6 +286,14 @@ static char *live(const char *fault, int *ret_deaths)
     struct sa_buf log = {0};
     for (size_t i = 0; i < v->n; i++)
         describe(&log, v->events[i]);
+    cleanup_free char *imported = copy(t, id);
+    struct viewer *w = viewer_open(t, imported);
+    viewer_state(w, v->n, SESSION_STATE_DESTROYED);
+    assert_int_equal(w->n, v->n + 1);
+    for (size_t i = 0; i < w->n; i++)
+        describe(&log, w->events[i]);
+    viewer_close(w);
+    shorten(t, imported);
     char *copy = sa_strdup(sa_buf_string(&log));
     sa_buf_fini(&log);
     viewer_close(v);

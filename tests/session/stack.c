@@ -359,6 +359,101 @@ void destroy_session(struct stack *t, const char *session)
     must(reason_of(err), "DestroySession");
 }
 
+/* ---- blobs ---- */
+
+struct reason write_blob(struct stack *t, const char *session, const uint8_t *p, size_t n, size_t cut)
+{
+    WriteBlobRequest req = WRITE_BLOB_REQUEST__INIT;
+    WriteBlobResponse *res = NULL;
+    sa_error *err = NULL;
+    struct rpc_stream *s = write_blob_begin(t->caller.channel, NULL);
+    bool writing = true;
+    req.session_id = (char *)(uintptr_t)session;
+    for (size_t at = 0; writing && (at < n || !n); at += cut) {
+        req.data = (ProtobufCBinaryData){n - at < cut ? n - at : cut, (uint8_t *)(uintptr_t)p + at};
+        writing = !write_blob_put(s, &req, NULL) && n;
+    }
+    rpc_stream_close_send(s, NULL);
+    write_blob_next(s, &res, &err);
+    rpc_message_free(res);
+    rpc_stream_free(s);
+    return reason_of(err);
+}
+
+/* ---- retention ---- */
+
+struct reason try_retention(struct stack *t, const char *session, const Retention *own, uint64_t *ret_seq)
+{
+    SetRetentionRequest req = SET_RETENTION_REQUEST__INIT;
+    sa_error *err = NULL;
+    req.session_id = (char *)(uintptr_t)session;
+    req.retention = (Retention *)(uintptr_t)own;
+    SetRetentionResponse *res = set_retention_wait(t->caller.channel, &req, NULL, &err);
+    if (res && ret_seq)
+        *ret_seq = res->seq;
+    rpc_message_free(res);
+    return reason_of(err);
+}
+
+/* ---- transcripts ---- */
+
+struct sa_buf export_session(struct stack *t, const char *session)
+{
+    struct sa_buf all = {0};
+    ExportSessionRequest req = EXPORT_SESSION_REQUEST__INIT;
+    ExportSessionResponse *m = NULL;
+    sa_error *err = NULL;
+    int got;
+    req.session_id = (char *)(uintptr_t)session;
+    struct rpc_stream *s = export_session_begin(t->caller.channel, &req, NULL);
+    while ((got = export_session_next(s, &m, &err)) == 1) {
+        sa_buf_add(&all, m->data.data, m->data.len);
+        rpc_message_free(m);
+    }
+    if (got < 0)
+        fail_msg("ExportSession: %s", err->message);
+    rpc_stream_free(s);
+    return all;
+}
+
+struct imported import_session(struct stack *t, const struct sa_buf *b, size_t cut, const char *request_id)
+{
+    struct imported r = {.reason = ""};
+    sa_error *err = NULL;
+    ImportOpen open = IMPORT_OPEN__INIT;
+    ImportOpen__LabelsEntry label = IMPORT_OPEN__LABELS_ENTRY__INIT, *labels[] = {&label};
+    label.key = (char[]){"from"};
+    label.value = (char[]){"afar"};
+    open.request_id = (char *)(uintptr_t)request_id;
+    open.labels = labels;
+    open.n_labels = 1;
+    ImportSessionRequest req = IMPORT_SESSION_REQUEST__INIT;
+    req.kind_case = IMPORT_SESSION_REQUEST__KIND_OPEN;
+    req.open = &open;
+    struct rpc_stream *s = import_session_begin(t->caller.channel, NULL);
+    bool writing = !import_session_put(s, &req, NULL);
+    req.kind_case = IMPORT_SESSION_REQUEST__KIND_DATA;
+    for (size_t at = 0; writing && at < b->len; at += cut) {
+        req.data = (ProtobufCBinaryData){b->len - at < cut ? b->len - at : cut, b->data + at};
+        writing = !import_session_put(s, &req, NULL);
+    }
+    rpc_stream_close_send(s, NULL);
+    ImportSessionResponse *res = NULL;
+    if (import_session_next(s, &res, &err) == 1) {
+        snprintf(r.session, sizeof r.session, "%s", res->session_id);
+        snprintf(r.hash, sizeof r.hash, "%s", res->hash);
+        r.events = res->events;
+        r.head = res->head_seq;
+        rpc_message_free(res);
+    } else if (err) {
+        snprintf(r.reason, sizeof r.reason, "%s", err->reason);
+        snprintf(r.message, sizeof r.message, "%s", err->message);
+    }
+    sa_error_free(err);
+    rpc_stream_free(s);
+    return r;
+}
+
 /* ---- viewers ---- */
 
 static void open_stream(struct viewer *v)

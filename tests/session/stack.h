@@ -62,6 +62,28 @@ struct reason try_steer(struct stack *t, const char *session, uint64_t turn, con
 
 struct reason try_suspend(struct stack *t, const char *session);
 struct reason try_resume(struct stack *t, const char *session);
+/* ---- blobs ---- */
+
+/* cut: bytes of one message. The reason, or "". */
+struct reason write_blob(struct stack *t, const char *session, const uint8_t *p, size_t n, size_t cut);
+
+/* ---- retention ---- */
+
+/* own NULL: the server's limits. The reason, or "". */
+struct reason try_retention(struct stack *t, const char *session, const Retention *own, uint64_t *ret_seq);
+
+/* ---- transcripts ---- */
+
+/* The log of a session as a file. */
+struct sa_buf export_session(struct stack *t, const char *session);
+struct imported {
+    char session[64], hash[128];
+    char reason[64], message[512]; /* "": it is there */
+    uint64_t events, head;
+};
+/* cut: bytes of one message. */
+struct imported import_session(struct stack *t, const struct sa_buf *transcript, size_t cut,
+                               const char *request_id);
 
 /* ---- a viewer: reads a session's log, and comes back after every break where it was ---- */
 

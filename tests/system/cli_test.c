@@ -67,6 +67,37 @@ static void a_prompt_shows_the_turn_to_its_end(void **state)
     assert_int_equal(access(file, F_OK), 0);
 }
 
+static void a_session_goes_into_a_file_and_back(void **state)
+{
+    (void)state;
+    free(run(0, WORDS("prompt", "the answer is here")));
+    cleanup_free char *file = sa_format("%s/log.jsonl", sys.home), *bad = sa_format("%s/bad.jsonl", sys.home);
+    free(run(0, WORDS("sessions", "export", "--output", file, "last")));
+    cleanup_free char *good = run(0, WORDS("sessions", "verify", file));
+    cleanup_free char *stored = run(0, WORDS("sessions", "verify", "--stored", "last"));
+    assert_has(stored, strstr(good, "head "));
+    cleanup_buf struct sa_buf text = {0};
+    assert_int_equal(sa_read_file(file, 1 << 20, &text, NULL), 0);
+    cleanup_free char *exported = run(0, WORDS("sessions", "export", "last"));
+    assert_string_equal(exported, sa_buf_string(&text));
+    cleanup_free char *imported = run(0, WORDS("sessions", "import", file));
+    cleanup_free char *id = sa_strndup(imported, strcspn(imported, " "));
+    cleanup_free char *events = run(0, WORDS("events", id)),
+                      *found = run(0, WORDS("sessions", "search", "ANSWER is", id));
+    assert_has(found, id);
+    assert_has(found, "the answer is here");
+    assert_has(events, "here");
+    assert_has(events, "IMPORTED");
+    /* Somebody edits the second line. */
+    char *second = strchr(sa_buf_string(&text), '\n') + 100;
+    *second = *second == 'x' ? 'y' : 'x';
+    assert_int_equal(sa_write_file(bad, text.data, text.len, 0600, NULL), 0);
+    cleanup_free char *broken = run(1, WORDS("sessions", "verify", bad));
+    assert_has(broken, "line 2 is broken");
+    cleanup_free char *refused = run(1, WORDS("sessions", "import", bad));
+    assert_has(refused, "line 2 is broken");
+}
+
 static void a_prompt_may_go_on_in_a_session(void **state)
 {
     (void)state;
@@ -293,6 +324,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_prompt_shows_the_turn_to_its_end),
+        cmocka_unit_test(a_session_goes_into_a_file_and_back),
         cmocka_unit_test(a_prompt_may_go_on_in_a_session),
         cmocka_unit_test(a_prompt_comes_from_standard_input),
         cmocka_unit_test(the_exit_code_tells_how_the_turn_ended),

@@ -8,6 +8,7 @@
 #include "adapters/agents/mock/mock.h"
 #include "adapters/os/clock.h"
 #include "adapters/os/file.h"
+#include "adapters/os/sha256.h"
 
 static bool is_set(const char *name)
 {
@@ -251,7 +252,14 @@ static void prompt(struct mock *m, struct json id, struct json params)
                 sa_buf_add(&text, "\n", 1);
             json_decode(json_get(block, "text"), JSON_REPLACE, &text, NULL);
         } else if (json_is(json_get(block, "type"), "image")) {
-            sa_buf_addf(&text, "%simage", text.len ? "\n" : "");
+            struct json data = json_get(block, "data");
+            char digest[SA_SHA256_TEXT + 1];
+            struct sa_sha256 sum;
+            sa_sha256_init(&sum);
+            sa_sha256_add(&sum, data.p + 1, data.n > 2 ? data.n - 2 : 0);
+            sa_sha256_end_text(&sum, digest);
+            sa_buf_addf(&text, "%simage of %zu characters, %s", text.len ? "\n" : "",
+                        data.n > 2 ? data.n - 2 : 0, digest);
         }
     }
     sa_buf_add(&m->prompt_id, id.p, id.n);

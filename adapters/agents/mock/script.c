@@ -44,6 +44,25 @@ static void big(struct mock *m, char *rest)
     mock_chunk(m, "agent_message_chunk", text, n);
 }
 
+/* A picture of n bytes: 0, 1, 2, ... */
+static void image(struct mock *m, char *rest)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    size_t n = strtoull(rest, NULL, 10);
+    cleanup_buf struct sa_buf update = {0};
+    sa_buf_addf(&update,
+                "{\"sessionUpdate\":\"agent_message_chunk\",\"content\":{\"type\":\"image\",\"mimeType\":"
+                "\"image/png\",\"data\":\"");
+    uint8_t *p = sa_buf_reserve(&update, n / 3 * 4);
+    for (size_t i = 0; i + 3 <= n; i += 3, update.len += 4) {
+        uint32_t v = (uint32_t)(i & 255) << 16 | (uint32_t)((i + 1) & 255) << 8 | (uint32_t)((i + 2) & 255);
+        for (int k = 0; k < 4; k++)
+            *p++ = (uint8_t)digits[v >> (18 - 6 * k) & 63];
+    }
+    sa_buf_addf(&update, "\"}}");
+    mock_update(m, &update);
+}
+
 static void raw(struct mock *m, char *rest)
 {
     (void)m;
@@ -365,7 +384,7 @@ static const struct {
     {"STDERR", to_stderr}, {"SLOW", slow},          {"HANG", hang},      {"IGNORECANCEL", ignore_cancel},
     {"LATE", late},        {"FAIL", fail},          {"STOP", stop},      {"EXIT", do_exit},
     {"ABORT", do_abort},   {"CHILD", child},        {"TOKENS", tokens},  {"ENV", env},
-    {"CONFIG", config},    {"MODEL", change_model}, {"PWD", pwd},
+    {"CONFIG", config},    {"MODEL", change_model}, {"PWD", pwd},        {"IMAGE", image},
 };
 
 static void run_line(struct mock *m, char *text)
