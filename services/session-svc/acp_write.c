@@ -69,7 +69,7 @@ void acp_initialize(struct sa_buf *out, uint64_t id, bool files)
     member_bool(&w, "readTextFile", files);
     member_bool(&w, "writeTextFile", files);
     json_end_object(&w);
-    member_bool(&w, "terminal", false);
+    member_bool(&w, "terminal", true);
     json_end_object(&w);
     json_key(&w, "clientInfo");
     json_begin_object(&w);

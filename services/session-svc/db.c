@@ -16,6 +16,7 @@ const struct store_table db_tables[DB_TABLES_] = {
     [DB_RESOLUTIONS] = {"resolutions", 1, &stored_resolution__descriptor},
     [DB_PRESENCE] = {PRESENCE_FLOOR_TABLE, 1, NULL},
     [DB_KEYS] = {"keys", 1, &stored_key__descriptor},
+    [DB_P_TERMINALS] = {"p_terminals", 1, &stored_terminal__descriptor},
 };
 
 struct store_key db_key(struct sa_id id)

@@ -18,6 +18,7 @@ enum db_table {
     DB_RESOLUTIONS, /* permission: StoredResolution */
     DB_PRESENCE,    /* presence_api.h */
     DB_KEYS,        /* see db_create_key, db_prompt_key: StoredKey */
+    DB_P_TERMINALS, /* session, incarnation, offset of terminal/create: StoredTerminal */
     DB_TABLES_
 };
 extern const struct store_table db_tables[DB_TABLES_];

@@ -6,6 +6,7 @@
 #include "services/session-svc/acp_write.h"
 #include "services/session-svc/permissions.h"
 #include "services/session-svc/sessions.h"
+#include "services/session-svc/terminals.h"
 
 enum {
     METHOD_NOT_FOUND = -32601,
@@ -21,6 +22,7 @@ static bool is_file_method(const char *method)
 static void pending_free(struct pending *p)
 {
     files_abandon(p->file);
+    terminals_abandon_call(p->terminal);
     free(p->method);
     sa_buf_fini(&p->id);
     sa_buf_fini(&p->params);
@@ -31,7 +33,9 @@ void requests_abandon(struct session *s)
 {
     for (struct pending *p = s->link.pending; p; p = p->next) {
         files_abandon(p->file);
+        terminals_abandon_call(p->terminal);
         p->file = NULL;
+        p->terminal = NULL;
     }
 }
 
@@ -81,7 +85,8 @@ static void refuse_at_once(struct session *s, const struct acp_message *m, int c
 void requests_take(struct session *s, struct sa_arena *arena, const struct acp_message *m, uint64_t offset)
 {
     bool permission = !strcmp(m->method, "session/request_permission");
-    if (!permission && !is_file_method(m->method)) {
+    bool terminal = terminals_know(m->method);
+    if (!permission && !terminal && !is_file_method(m->method)) {
         session_event(s, m->event);
         refuse_at_once(s, m, METHOD_NOT_FOUND, "Method not found");
         return;
@@ -106,6 +111,8 @@ void requests_take(struct session *s, struct sa_arena *arena, const struct acp_m
     row.permission_id = permission_id;
     struct store_key key = db_numbered_key(s->id, offset);
     store_put(session_set(s), DB_PENDING, &key, &row.base);
+    if (terminal)
+        terminals_take(s, p);
 }
 
 static void answered(struct session *s, struct pending *p, const struct sa_buf *message)

@@ -9,6 +9,7 @@
 #include "services/session-svc/permissions.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
+#include "services/session-svc/terminals.h"
 #include "services/session-svc/turns.h"
 
 void session_set_text(char **field, const char *value)
@@ -39,6 +40,7 @@ static void clear(struct session *s)
     link_fini(s);
     turns_clear(s);
     permissions_clear(s);
+    terminals_clear(s);
     for (struct condemned *c = s->condemned, *next; c; c = next) {
         next = c->next;
         rpc_abandon(c->deletion);
@@ -170,6 +172,7 @@ void session_fill_row(const struct session *s, StoredSession *row, struct sa_are
     row->replay_history = s->replay_history;
     row->change_time_us = s->change_time_us;
     row->pending_permissions = permissions_waiting(s);
+    row->doomed_terminals = terminals_doomed(s);
     row->queued_turns = turns_queued(s, arena, &row->n_queued_turns);
     size_t n = 0;
     for (struct condemned *c = s->condemned; c; c = c->next)
@@ -196,7 +199,8 @@ int session_load(struct session *s, sa_error **err)
     s->agent = agents_find(spec->agent, NULL);
     take_row(s, row);
     s->committed_batch = s->batch++; /* all that is here is true */
-    if (turns_load(s, row, err) || requests_load(s, err) || link_load_outbox(s, err))
+    if (turns_load(s, row, err) || requests_load(s, err) || link_load_outbox(s, err) ||
+        terminals_load(s, err))
         return -1;
     return 1;
 }

@@ -86,6 +86,7 @@ struct session {
     bool has_history, replay_history;
     int64_t change_time_us;
     struct permission *permissions;
+    struct terminal *terminals;
     struct condemned *condemned;
     struct link link;
 

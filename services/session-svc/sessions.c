@@ -6,6 +6,7 @@
 #include "adapters/os/log.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/requests.h"
+#include "services/session-svc/terminals.h"
 
 enum {
     PROGRESS_TICK_MS = 1000,
@@ -162,7 +163,8 @@ static bool collect(void *user, const struct store_row *row)
     if (!m)
         return false;
     bool recent = m->change_time_us > sa_wall_us() - (int64_t)RECENT_S * 1000000;
-    if (!recent && m->state != SESSION_STATE_STARTING && !m->phase && !m->n_condemned && !m->n_queued_turns)
+    if (!recent && m->state != SESSION_STATE_STARTING && !m->phase && !m->n_condemned && !m->n_queued_turns &&
+        !m->doomed_terminals)
         return true;
     if (f->n == f->cap) {
         f->cap = f->cap ? 2 * f->cap : 64;
@@ -272,6 +274,7 @@ static bool detach(void *user, struct session *s)
     (void)user;
     link_detach(s);
     requests_abandon(s);
+    terminals_abandon(s);
     return true;
 }
 

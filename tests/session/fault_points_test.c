@@ -110,6 +110,9 @@ static void describe(struct sa_buf *out, const Event *e)
         sa_buf_addf(out, " %d %d %s", e->file_access->written, (int)e->file_access->size,
                     e->file_access->error_reason);
         break;
+    case EVENT__KIND_TERMINAL_ENDED:
+        sa_buf_addf(out, " %d %d", (int)e->terminal_ended->kind_case, (int)e->terminal_ended->signal);
+        break;
     case EVENT__KIND_RESTORED:
         sa_buf_addf(out, " %d", (int)e->restored->method);
         break;
@@ -126,7 +129,9 @@ static char *live(const char *fault, int *ret_deaths)
     cleanup_free char *permitted = sa_format("%s/permitted", t->home),
                       *written = sa_format("%s/written", t->home);
     cleanup_free char *text =
-        sa_format("TICK 3\nPERMISSION %s yes\nFSWRITE %s x\nFSREAD %s\nTICK 2", permitted, written, written);
+        sa_format("TICK 3\nPERMISSION %s yes\nFSWRITE %s x\nFSREAD %s\nTERMINAL echo ran >> %s\n"
+                  "TERMKILL echo begun; sleep 1000\nTICK 2",
+                  permitted, written, written, written);
     cleanup_free char *id = create(t);
     struct viewer *v = viewer_open(t, id);
     viewer_state(v, 0, SESSION_STATE_IDLE);
@@ -134,6 +139,9 @@ static char *live(const char *fault, int *ret_deaths)
     const Event *asked = viewer_until(v, 0, EVENT__KIND_PERMISSION_REQUESTED, 1);
     answer(t, id, asked->permission_requested->permission_id);
     viewer_state(v, viewer_turn_end(v, 1)->seq, SESSION_STATE_IDLE);
+    cleanup_buf struct sa_buf content = {0};
+    assert_int_equal(sa_read_file(written, 100, &content, NULL), 0);
+    assert_string_equal(sa_buf_string(&content), "xran\n"); /* once */
     prompt(t, id, "HANG", "second", 2);
     viewer_until(v, 0, EVENT__KIND_TURN_STARTED, 2);
     cancel(t, id, 2);

@@ -7,9 +7,14 @@
 #include "adapters/agents/mock/mock.h"
 #include "adapters/os/file.h"
 
-static void say(struct mock *m, const char *text)
+void mock_say(struct mock *m, const char *text)
 {
     mock_chunk(m, "agent_message_chunk", text, strlen(text));
+}
+
+static void say(struct mock *m, const char *text)
+{
+    mock_say(m, text);
 }
 
 static void ticks(struct mock *m, const char *rest, bool pause)
@@ -337,13 +342,38 @@ static const struct {
     const char *word;
     void (*run)(struct mock *m, char *rest);
 } words[] = {
-    {"TICK", tick},        {"BURST", burst},      {"BIG", big},        {"LINE", line},
-    {"RAW", raw},          {"GARBAGE", garbage},  {"WRITE", do_write}, {"PERMISSION", permission},
-    {"FSREAD", fs_read},   {"FSWRITE", fs_write}, {"ASK", ask},        {"NOTIFY", notify},
-    {"THINK", think},      {"PLAN", plan},        {"MODE", mode},      {"USAGE", usage},
-    {"STDERR", to_stderr}, {"SLOW", slow},        {"HANG", hang},      {"IGNORECANCEL", ignore_cancel},
-    {"LATE", late},        {"FAIL", fail},        {"STOP", stop},      {"EXIT", do_exit},
-    {"ABORT", do_abort},   {"CHILD", child},      {"ENV", env},        {"PWD", pwd},
+    {"TICK", tick},
+    {"BURST", burst},
+    {"BIG", big},
+    {"LINE", line},
+    {"RAW", raw},
+    {"GARBAGE", garbage},
+    {"WRITE", do_write},
+    {"PERMISSION", permission},
+    {"FSREAD", fs_read},
+    {"FSWRITE", fs_write},
+    {"ASK", ask},
+    {"NOTIFY", notify},
+    {"THINK", think},
+    {"PLAN", plan},
+    {"MODE", mode},
+    {"USAGE", usage},
+    {"STDERR", to_stderr},
+    {"SLOW", slow},
+    {"HANG", hang},
+    {"IGNORECANCEL", ignore_cancel},
+    {"LATE", late},
+    {"FAIL", fail},
+    {"STOP", stop},
+    {"EXIT", do_exit},
+    {"ABORT", do_abort},
+    {"CHILD", child},
+    {"ENV", env},
+    {"PWD", pwd},
+    {"TERMINAL", mock_terminal},
+    {"TERMKILL", mock_terminal_kill},
+    {"TERMDROP", mock_terminal_drop},
+    {"TERMLIMIT", mock_terminal_limit},
 };
 
 static void run_line(struct mock *m, char *text)
