@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+#include "services/session-svc/permission_watch.h"
+#include "services/session-svc/policies.h"
+
 static const struct session_service_handlers session_handlers = {
     .create_session = api_create_session,
     .get_session = api_get_session,
@@ -18,6 +21,12 @@ static const struct session_service_handlers session_handlers = {
 static const struct permission_service_handlers permission_handlers = {
     .list_permissions = api_list_permissions,
     .answer_permission = api_answer_permission,
+    .get_permission = api_get_permission,
+    .watch_permissions = api_watch_permissions,
+    .answer_elicitation = api_answer_elicitation,
+    .set_deadline = api_set_deadline,
+    .get_policy = api_get_policy,
+    .set_policy = api_set_policy,
 };
 
 static const struct agent_service_handlers agent_handlers = {.list_agents = api_list_agents};

@@ -17,6 +17,8 @@ const struct store_table db_tables[DB_TABLES_] = {
     [DB_PRESENCE] = {PRESENCE_FLOOR_TABLE, 1, NULL},
     [DB_KEYS] = {"keys", 1, &stored_key__descriptor},
     [DB_P_TERMINALS] = {"p_terminals", 1, &stored_terminal__descriptor},
+    [DB_P_RESOLVED] = {"p_resolved", 1, NULL},
+    [DB_P_POLICIES] = {"p_policies", 1, &stored_policy__descriptor},
 };
 
 struct store_key db_key(struct sa_id id)

@@ -19,6 +19,8 @@ enum db_table {
     DB_PRESENCE,    /* presence_api.h */
     DB_KEYS,        /* see db_create_key, db_prompt_key: StoredKey */
     DB_P_TERMINALS, /* session, incarnation, offset of terminal/create: StoredTerminal */
+    DB_P_RESOLVED,  /* session, permission: nothing; an index of DB_RESOLUTIONS */
+    DB_P_POLICIES,  /* session, or the empty id for the server: StoredPolicy */
     DB_TABLES_
 };
 extern const struct store_table db_tables[DB_TABLES_];

@@ -32,7 +32,7 @@ struct pending {
     uint64_t offset, batch;
     char *method;
     struct sa_buf id, params;       /* raw */
-    struct sa_id permission;        /* session/request_permission */
+    struct sa_id permission;        /* session/request_permission, elicitation/create */
     struct file_request *file;      /* fs methods: under way */
     struct terminal_call *terminal; /* terminal/output, terminal/kill: under way */
 };

@@ -31,6 +31,7 @@
 #include "adapters/os/file.h"
 #include "services/session-svc/api.h"
 #include "services/session-svc/follow.h"
+#include "services/session-svc/permission_watch.h"
 #include "services/session-svc/presence_api.h"
 #include "services/session-svc/sessions.h"
 
@@ -173,6 +174,7 @@ static void drain(void *state)
     struct state *st = state;
     st->sessions->draining = true;
     follow_drain(st->sessions);
+    permission_watch_drain(st->sessions);
     presence_api_drain(st->presence);
 }
 

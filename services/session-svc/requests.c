@@ -84,7 +84,7 @@ static void refuse_at_once(struct session *s, const struct acp_message *m, int c
 
 void requests_take(struct session *s, struct sa_arena *arena, const struct acp_message *m, uint64_t offset)
 {
-    bool permission = !strcmp(m->method, "session/request_permission");
+    bool permission = permissions_know(m->method);
     bool terminal = terminals_know(m->method);
     if (!permission && !terminal && !is_file_method(m->method)) {
         session_event(s, m->event);
@@ -100,7 +100,7 @@ void requests_take(struct session *s, struct sa_arena *arena, const struct acp_m
     struct json params = permission ? (struct json){0} : m->params;
     struct pending *p = add(s, offset, s->batch, m->method, m->id.p, m->id.n, params.p, params.n);
     if (permission)
-        permissions_ask(s, arena, p, m);
+        p->permission = sessions_new_id(s->all);
     StoredPending row = STORED_PENDING__INIT;
     char permission_id[SA_ID_TEXT + 1] = "";
     if (permission)
@@ -111,7 +111,9 @@ void requests_take(struct session *s, struct sa_arena *arena, const struct acp_m
     row.permission_id = permission_id;
     struct store_key key = db_numbered_key(s->id, offset);
     store_put(session_set(s), DB_PENDING, &key, &row.base);
-    if (terminal)
+    if (permission)
+        permissions_ask(s, arena, p, m);
+    else if (terminal)
         terminals_take(s, p);
 }
 
@@ -190,7 +192,7 @@ int requests_load(struct session *s, sa_error **err)
     if (l.err)
         return sa_pass(err, l.err);
     for (struct pending *p = s->link.pending; p; p = p->next)
-        if (!strcmp(p->method, "session/request_permission") && permissions_load(s, p, err))
+        if (permissions_know(p->method) && permissions_load(s, p, err))
             return -1;
     return 0;
 }

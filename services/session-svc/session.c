@@ -7,9 +7,11 @@
 #include "services/session-svc/api.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/permissions.h"
+#include "services/session-svc/policies.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/terminals.h"
+#include "services/session-svc/tools.h"
 #include "services/session-svc/turns.h"
 
 void session_set_text(char **field, const char *value)
@@ -41,6 +43,8 @@ static void clear(struct session *s)
     turns_clear(s);
     permissions_clear(s);
     terminals_clear(s);
+    tools_clear(s);
+    policies_clear(&s->policy, &s->policy_request_id);
     for (struct condemned *c = s->condemned, *next; c; c = next) {
         next = c->next;
         rpc_abandon(c->deletion);
@@ -200,7 +204,7 @@ int session_load(struct session *s, sa_error **err)
     take_row(s, row);
     s->committed_batch = s->batch++; /* all that is here is true */
     if (turns_load(s, row, err) || requests_load(s, err) || link_load_outbox(s, err) ||
-        terminals_load(s, err))
+        terminals_load(s, err) || policies_load(s->all, s, err))
         return -1;
     return 1;
 }
@@ -291,6 +295,7 @@ void session_take_up(struct session *s)
     link_arm_deadline(s);
     link_arm_cancel(s);
     link_arm_quiet(s);
+    permissions_arm(s);
     link_continue(s);
     session_settle(s);
 }

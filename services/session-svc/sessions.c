@@ -5,6 +5,8 @@
 
 #include "adapters/os/log.h"
 #include "services/session-svc/follow.h"
+#include "services/session-svc/permission_watch.h"
+#include "services/session-svc/policies.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/terminals.h"
 
@@ -196,6 +198,7 @@ static int take_up_all(struct sessions *all, sa_error **err)
 static void progress_due(void *user)
 {
     follow_progress(user);
+    permission_watch_progress(user);
 }
 
 static bool delete_old_key(void *user, const struct store_row *row)
@@ -258,7 +261,7 @@ struct sessions *sessions_new(struct service *svc, const struct sessions_config 
         all->bus = service_bus(svc, all->epoch, err);
     }
     snprintf(all->epoch_text, sizeof all->epoch_text, "%016llx", (unsigned long long)all->epoch);
-    if (!all->bus || take_up_all(all, err)) {
+    if (!all->bus || policies_load(all, NULL, err) || take_up_all(all, err)) {
         sa_loop_unlock(all->loop);
         sessions_free(all);
         sa_loop_lock(all->loop);
@@ -296,6 +299,7 @@ void sessions_free(struct sessions *all)
     store_free(all->store); /* what is decided is committed */
     sa_loop_lock(all->loop);
     sessions_each(all, free_one, NULL);
+    policies_clear(&all->policy, &all->policy_request_id);
     sa_timer_free(all->progress);
     sa_timer_free(all->sweep);
     sa_loop_unlock(all->loop);

@@ -32,6 +32,10 @@ struct sessions {
     size_t n_buckets, count;
     struct follower *followers; /* of all sessions: follow.c */
     struct sa_timer *progress, *sweep;
+    PermissionPolicy *policy; /* the server's; NULL: never set. Owned, as its request_id */
+    char *policy_request_id;
+    struct permission_watch *watches; /* permission_watch.h */
+    size_t n_watches;
 };
 
 /* A new id, above all that were made before: lists are in the order of creation. */

@@ -8,6 +8,7 @@
 #include "services/session-svc/acp_write.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
+#include "services/session-svc/tools.h"
 #include "services/session-svc/turns.h"
 
 const char *talk_agent(const struct session *s)
@@ -275,6 +276,9 @@ static void update(struct session *s, const struct acp_message *m)
         return;
     if (m->event->kind_case == EVENT__KIND_MODE_CHANGED)
         note_mode(s, m->event->mode_changed->mode_id);
+    bool begins = m->event->kind_case == EVENT__KIND_TOOL_CALL;
+    if (begins || m->event->kind_case == EVENT__KIND_TOOL_CALL_UPDATE)
+        tools_note(s, json_get(m->params, "update"), begins);
     session_event(s, m->event);
 }
 

@@ -1,6 +1,5 @@
 #include "services/session-svc/terminals.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -386,33 +385,6 @@ static void start(struct terminal *t)
 }
 
 /* ---- the end ---- */
-
-static const char *signal_name(uint32_t signal, char buf[16])
-{
-    const char *abbrev = signal < 65 ? sigabbrev_np((int)signal) : NULL;
-    if (abbrev)
-        snprintf(buf, 16, "SIG%.12s", abbrev);
-    else
-        snprintf(buf, 16, "%u", signal);
-    return buf;
-}
-
-void terminals_put_exit(struct json_writer *w, const TerminalEnded *ended)
-{
-    char buf[16];
-    json_begin_object(w);
-    json_key(w, "exitCode");
-    if (ended->kind_case == TERMINAL_ENDED__KIND_EXIT_CODE)
-        json_put_uint(w, ended->exit_code);
-    else
-        json_put_null(w);
-    json_key(w, "signal");
-    if (ended->kind_case == TERMINAL_ENDED__KIND_SIGNAL)
-        json_put_string(w, signal_name(ended->signal, buf));
-    else
-        json_put_null(w);
-    json_end_object(w);
-}
 
 static void answer_waiting(struct session *s, const struct terminal *t, struct pending *p)
 {
