@@ -162,8 +162,8 @@ static int check_value(struct json property, struct json key, struct json v, sa_
 
 static bool has(struct json object, struct json name)
 {
-    struct json key;
-    for (struct json_iter it = json_iter(object); json_next(&it, &key, NULL);)
+    struct json key, v;
+    for (struct json_iter it = json_iter(object); json_next(&it, &key, &v);)
         if (same_text(key, name))
             return true;
     return false;

@@ -9,7 +9,7 @@ static bool one_matches(const char *pattern, char c, const char *barrier)
 {
     if (*pattern == '?')
         return !strchr(barrier, c);
-    return (*pattern == '\\' ? pattern[1] : *pattern) == c;
+    return (*pattern == '\\' && pattern[1] ? pattern[1] : *pattern) == c;
 }
 
 static const char *behind(const char *pattern)
