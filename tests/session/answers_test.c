@@ -20,7 +20,7 @@ struct answerer {
     struct stack *stack;
     pthread_mutex_t *revive;
     pthread_barrier_t *together;
-    struct caller caller;
+    struct rpc_channel *channel;
     const char *session, *permission, *option, *name;
     uint64_t seq; /* of the answer, once it is taken */
     char reason[64], message[256];
@@ -37,7 +37,7 @@ static void *answer(void *user)
     pthread_barrier_wait(a->together);
     for (;;) {
         sa_error *err = NULL;
-        AnswerPermissionResponse *res = answer_permission_wait(a->caller.channel, &req, NULL, &err);
+        AnswerPermissionResponse *res = answer_permission_wait(a->channel, &req, NULL, &err);
         if (res) {
             a->seq = res->seq;
             rpc_message_free(res);
@@ -55,11 +55,16 @@ static void *answer(void *user)
     }
 }
 
-static struct caller caller_named(struct stack *t, const char *name)
+/* On the runtime of the stack: one poller for all. */
+static struct rpc_channel *channel_of(struct stack *t, const char *name)
 {
     cleanup_free char *target = sa_format("unix:%s/run/session.sock", t->dir);
     const char *metadata[] = {"x-service-secret", t->secret, "x-principal", name, NULL};
-    return caller_open(target, NULL, metadata);
+    struct rpc_channel_options opt = {.target = target, .metadata = metadata};
+    sa_loop_lock(t->caller.loop);
+    struct rpc_channel *channel = rpc_channel_new(t->caller.rpc, &opt);
+    sa_loop_unlock(t->caller.loop);
+    return channel;
 }
 
 static void check(struct viewer *v, struct answerer both[2])
@@ -110,7 +115,7 @@ static int live(const char *fault)
         both[i].stack = t;
         both[i].revive = &revive;
         both[i].together = &together;
-        both[i].caller = caller_named(t, both[i].name);
+        both[i].channel = channel_of(t, both[i].name);
         both[i].session = id;
         both[i].permission = asked->permission_requested->permission_id;
         assert_int_equal(pthread_create(&threads[i], NULL, answer, &both[i]), 0);
@@ -118,8 +123,10 @@ static int live(const char *fault)
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
     check(v, both);
+    sa_loop_lock(t->caller.loop);
     for (int i = 0; i < 2; i++)
-        caller_close(&both[i].caller);
+        rpc_channel_free(both[i].channel);
+    sa_loop_unlock(t->caller.loop);
     viewer_close(v);
     pthread_barrier_destroy(&together);
     while (!destroyed(t, id))
