@@ -5,13 +5,17 @@
  *     session.c       one session: its row, its state;   state.c: which state follows which
  *     batch.c         decide, commit, then tell
  *     turns.c         prompts: accepted, queued, run, cancelled, ended
- *     permissions.c   the inbox of permission requests
+ *     permissions.c   the inbox of permission requests and questions: answers, deadlines;
+ *     permission_*.c  asked (ask), as callers see them (rows), watched (watch)
+ *     policies.c      rules that answer by themselves: kept and set;   policy.c: which rule decides
+ *     elicitation.c   forms of questions;   tools.c: what was told of recent tool calls
  *
  * the agent:
  *     link.c          an incarnation of an agent process: start, deadlines, end
  *     link_io.c       its standard streams, by offset, through process-svc;   lines.c: cut into lines
  *     talk.c          the conversation: handshake, updates, answers
  *     requests.c      what the agent asks of us;   files.c: its fs methods, through fs-svc
+ *     terminals.c     its commands, through process-svc;   terminal_calls.c: their output, their kill
  *     acp_read.c      a line of the protocol as an event;   acp_write.c: messages for the agent
  *     environment.c   its command line and environment;   history.c: the conversation as text
  *
