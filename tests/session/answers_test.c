@@ -19,43 +19,52 @@
 struct answerer {
     struct stack *stack;
     pthread_mutex_t *revive;
-    pthread_barrier_t *together;
+    pthread_barrier_t *together; /* of both and the test: before the answer, behind it, at the end */
     struct rpc_channel *channel;
     const char *session, *permission, *option, *name;
     uint64_t seq; /* of the answer, once it is taken */
     char reason[64], message[256];
 };
 
-static void *answer(void *user)
+static void answer(struct answerer *a)
 {
-    struct answerer *a = user;
     AnswerPermissionRequest req = ANSWER_PERMISSION_REQUEST__INIT;
     req.session_id = (char *)(uintptr_t)a->session;
     req.permission_id = (char *)(uintptr_t)a->permission;
     req.option_id = (char *)(uintptr_t)a->option;
     req.request_id = (char[]){"mine"};
-    pthread_barrier_wait(a->together);
     for (;;) {
         sa_error *err = NULL;
         AnswerPermissionResponse *res = answer_permission_wait(a->channel, &req, NULL, &err);
         if (res) {
             a->seq = res->seq;
             rpc_message_free(res);
-            return NULL;
+            return;
         }
         bool died = err->code == SA_CODE_UNAVAILABLE || err->code == SA_CODE_CANCELLED;
         snprintf(a->reason, sizeof a->reason, "%s", err->reason);
         snprintf(a->message, sizeof a->message, "%s", err->message);
         sa_error_free(err);
         if (!died)
-            return NULL;
+            return;
         pthread_mutex_lock(a->revive);
         stack_revive(a->stack);
         pthread_mutex_unlock(a->revive);
     }
 }
 
-/* On the runtime of the stack: one poller for all. */
+/* A program dies with the thread that has started it: so each stays until the end. */
+static void *run(void *user)
+{
+    struct answerer *a = user;
+    pthread_barrier_wait(a->together);
+    answer(a);
+    pthread_barrier_wait(a->together);
+    pthread_barrier_wait(a->together);
+    return NULL;
+}
+
+/* A caller of its own name. */
 static struct rpc_channel *channel_of(struct stack *t, const char *name)
 {
     cleanup_free char *target = sa_format("unix:%s/run/session.sock", t->dir);
@@ -83,22 +92,13 @@ static void check(struct viewer *v, struct answerer both[2])
     assert_string_equal(text, expected);
 }
 
-static bool destroyed(struct stack *t, const char *id)
-{
-    DestroySessionRequest req = DESTROY_SESSION_REQUEST__INIT;
-    req.session_id = (char *)(uintptr_t)id;
-    DestroySessionResponse *res = destroy_session_wait(t->caller.channel, &req, NULL, NULL);
-    rpc_message_free(res);
-    return res != NULL;
-}
-
 /* Deaths on the way, 0 or 1. */
 static int live(const char *fault)
 {
     struct stack *t = stack_start_faulty(NULL, fault);
     pthread_mutex_t revive = PTHREAD_MUTEX_INITIALIZER;
     pthread_barrier_t together;
-    pthread_barrier_init(&together, NULL, 2);
+    pthread_barrier_init(&together, NULL, 3);
     CreateSessionRequest req = CREATE_SESSION_REQUEST__INIT;
     req.agent = (char[]){"mock"};
     req.request_id = (char[]){"the session"};
@@ -118,23 +118,27 @@ static int live(const char *fault)
         both[i].channel = channel_of(t, both[i].name);
         both[i].session = id;
         both[i].permission = asked->permission_requested->permission_id;
-        assert_int_equal(pthread_create(&threads[i], NULL, answer, &both[i]), 0);
+        assert_int_equal(pthread_create(&threads[i], NULL, run, &both[i]), 0);
     }
-    for (int i = 0; i < 2; i++)
-        pthread_join(threads[i], NULL);
+    pthread_barrier_wait(&together);
+    pthread_barrier_wait(&together);
     check(v, both);
     sa_loop_lock(t->caller.loop);
     for (int i = 0; i < 2; i++)
         rpc_channel_free(both[i].channel);
     sa_loop_unlock(t->caller.loop);
     viewer_close(v);
-    pthread_barrier_destroy(&together);
-    while (!destroyed(t, id))
-        stack_revive(t);
     free(id);
     int deaths = t->deaths;
-    t->fault = NULL; /* it was not reached */
+    if (t->fault) { /* it was not reached, and shall not be */
+        t->fault = NULL;
+        stack_crash_session(t);
+    }
     stack_free(t);
+    pthread_barrier_wait(&together);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&together);
     return deaths;
 }
 
