@@ -156,6 +156,59 @@ static void show_resolved(struct show *s, const PermissionResolved *p)
         fputs(" by ", s->out);
         show_string(s->out, p->author);
     }
+    if (p->decider == PERMISSION_DECIDER_POLICY && p->rule && p->rule->rule) {
+        fputs(" by rule ", s->out);
+        show_string(s->out, p->rule->rule->name);
+    }
+    if (p->decider == PERMISSION_DECIDER_DEADLINE)
+        fputs(" as its deadline passed", s->out);
+}
+
+static void show_question(struct show *s, const ElicitationRequested *q)
+{
+    const Elicitation *e = q->elicitation;
+    fputs("QUESTION ", s->out);
+    show_string(s->out, e ? e->message : "");
+    fprintf(s->out, " (permission %s)\n    ", q->permission_id);
+    if (e)
+        show_text(s->out, (const char *)e->schema_json.data, e->schema_json.len);
+}
+
+static void show_question_resolved(struct show *s, const ElicitationResolved *q)
+{
+    fprintf(s->out, "question %s: %s ", q->permission_id,
+            show_enum(&elicitation_action__descriptor, (int)q->action, "ELICITATION_ACTION_"));
+    show_text(s->out, (const char *)q->content_json.data, q->content_json.len);
+    if (*q->author) {
+        fputs(" by ", s->out);
+        show_string(s->out, q->author);
+    }
+}
+
+static void show_terminal_started(struct show *s, const TerminalStarted *t)
+{
+    fprintf(s->out, "terminal %s:", t->terminal_id);
+    for (size_t i = 0; i < t->n_argv; i++) {
+        fputc(' ', s->out);
+        show_text(s->out, (const char *)t->argv[i].data, t->argv[i].len);
+    }
+    if (*t->error_reason) {
+        fputs(": ", s->out);
+        show_string(s->out, t->message);
+    }
+}
+
+static void show_terminal_ended(struct show *s, const TerminalEnded *t)
+{
+    fprintf(s->out, "terminal %s ", t->terminal_id);
+    if (t->kind_case == TERMINAL_ENDED__KIND_EXIT_CODE)
+        fprintf(s->out, "exited with code %" PRIu32, t->exit_code);
+    else if (t->kind_case == TERMINAL_ENDED__KIND_SIGNAL)
+        fprintf(s->out, "was ended by signal %" PRIu32, t->signal);
+    else if (t->kind_case == TERMINAL_ENDED__KIND_KILLED)
+        fprintf(s->out, "was killed: %s", t->killed);
+    else
+        fputs("is lost", s->out);
 }
 
 static void show_plan(struct show *s, const Plan *p)
@@ -341,6 +394,27 @@ static void show_line(struct show *s, const Event *e)
         show_text(s->out, (const char *)e->file_access->path.data, e->file_access->path.len);
         if (*e->file_access->error_reason)
             fprintf(s->out, ": %s", e->file_access->error_reason);
+        break;
+    case EVENT__KIND_TERMINAL_STARTED:
+        show_terminal_started(s, e->terminal_started);
+        break;
+    case EVENT__KIND_TERMINAL_ENDED:
+        show_terminal_ended(s, e->terminal_ended);
+        break;
+    case EVENT__KIND_ELICITATION_REQUESTED:
+        show_question(s, e->elicitation_requested);
+        break;
+    case EVENT__KIND_ELICITATION_RESOLVED:
+        show_question_resolved(s, e->elicitation_resolved);
+        break;
+    case EVENT__KIND_POLICY_CHANGED:
+        fprintf(s->out, "policy of %zu rules, set by ",
+                e->policy_changed->policy ? e->policy_changed->policy->n_rules : 0);
+        show_string(s->out, e->policy_changed->policy ? e->policy_changed->policy->author : "");
+        break;
+    case EVENT__KIND_DEADLINE_CHANGED:
+        fprintf(s->out, "permission %s has another deadline, set by ", e->deadline_changed->permission_id);
+        show_string(s->out, e->deadline_changed->author);
         break;
     case EVENT__KIND_UNKNOWN:
         fputs("(", s->out);

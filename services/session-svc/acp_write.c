@@ -71,7 +71,13 @@ void acp_initialize(struct sa_buf *out, uint64_t id, bool files)
     member_bool(&w, "readTextFile", files);
     member_bool(&w, "writeTextFile", files);
     json_end_object(&w);
-    member_bool(&w, "terminal", false);
+    member_bool(&w, "terminal", true);
+    json_key(&w, "elicitation");
+    json_begin_object(&w);
+    json_key(&w, "form");
+    json_begin_object(&w);
+    json_end_object(&w);
+    json_end_object(&w);
     json_end_object(&w);
     json_key(&w, "clientInfo");
     json_begin_object(&w);

@@ -5,6 +5,8 @@
 #include "services/session-svc/blob_api.h"
 #include "services/session-svc/export.h"
 #include "services/session-svc/import.h"
+#include "services/session-svc/permission_watch.h"
+#include "services/session-svc/policies.h"
 #include "services/session-svc/search.h"
 
 static const struct session_service_handlers session_handlers = {
@@ -43,6 +45,12 @@ static const struct session_service_handlers session_handlers = {
 static const struct permission_service_handlers permission_handlers = {
     .list_permissions = api_list_permissions,
     .answer_permission = api_answer_permission,
+    .get_permission = api_get_permission,
+    .watch_permissions = api_watch_permissions,
+    .answer_elicitation = api_answer_elicitation,
+    .set_deadline = api_set_deadline,
+    .get_policy = api_get_policy,
+    .set_policy = api_set_policy,
 };
 
 static const struct agent_service_handlers agent_handlers = {.list_agents = api_list_agents};

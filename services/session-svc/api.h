@@ -52,6 +52,9 @@ void api_list_heads(void *api, struct rpc_call *call, const ListHeadsRequest *re
 /* api_permissions.c */
 void api_list_permissions(void *api, struct rpc_call *call, const ListPermissionsRequest *req);
 void api_answer_permission(void *api, struct rpc_call *call, const AnswerPermissionRequest *req);
+void api_get_permission(void *api, struct rpc_call *call, const GetPermissionRequest *req);
+void api_answer_elicitation(void *api, struct rpc_call *call, const AnswerElicitationRequest *req);
+void api_set_deadline(void *api, struct rpc_call *call, const SetDeadlineRequest *req);
 
 /* api_agents.c */
 void api_list_agents(void *api, struct rpc_call *call, const ListAgentsRequest *req);

@@ -7,7 +7,9 @@
 #include "services/session-svc/budget.h"
 #include "services/session-svc/config.h"
 #include "services/session-svc/fork.h"
+#include "services/session-svc/page_token.h"
 #include "services/session-svc/profile.h"
+#include "services/session-svc/terminals.h"
 
 enum {
     ENV_MAX = 1000,
@@ -346,7 +348,8 @@ struct destroy_call {
 
 void api_answer_destroyed(struct session *s)
 {
-    if (s->state != SESSION_STATE_DESTROYED || s->condemned || s->link.phase != AGENT_PHASE_NONE)
+    if (s->state != SESSION_STATE_DESTROYED || s->condemned || s->link.phase != AGENT_PHASE_NONE ||
+        terminals_doomed(s))
         return;
     for (struct destroy_call *d; (d = s->destroy_calls);) {
         s->destroy_calls = d->next;

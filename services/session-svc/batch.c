@@ -10,6 +10,7 @@
 #include "services/session-svc/requests.h"
 #include "services/session-svc/session.h"
 #include "services/session-svc/sessions.h"
+#include "services/session-svc/terminals.h"
 #include "services/session-svc/turns.h"
 
 enum { RETRY_FIRST_MS = 100, RETRY_MAX_MS = 5000 };
@@ -215,6 +216,7 @@ static void failed(struct session *s, const sa_error *err)
     retry_later(s); /* first, so that nobody decides upon what is void */
     link_detach(s);
     requests_abandon(s);
+    terminals_abandon(s);
     batch_drop_all(s, err);
 }
 

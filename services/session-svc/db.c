@@ -22,6 +22,9 @@ const struct store_table db_tables[DB_TABLES_] = {
     [DB_LOG_BLOBS] = {"log_blobs", 1, &stored_blob__descriptor},
     [DB_LOG_BLOB_USES] = {"log_blob_uses", 1, &stored_blob_use__descriptor},
     [DB_LOG_BLOB_EVENTS] = {"log_blob_events", 1, NULL},
+    [DB_P_TERMINALS] = {"p_terminals", 1, &stored_terminal__descriptor},
+    [DB_P_RESOLVED] = {"p_resolved", 1, NULL},
+    [DB_P_POLICIES] = {"p_policies", 1, &stored_policy__descriptor},
 };
 
 struct store_key db_key(struct sa_id id)

@@ -24,6 +24,9 @@ enum db_table {
     DB_LOG_BLOBS,       /* digest: StoredBlob */
     DB_LOG_BLOB_USES,   /* digest, session, seq: StoredBlobUse */
     DB_LOG_BLOB_EVENTS, /* session, seq, digest: nothing; the same the other way round */
+    DB_P_TERMINALS,     /* session, incarnation, offset of terminal/create: StoredTerminal */
+    DB_P_RESOLVED,      /* session, permission: nothing; an index of DB_RESOLUTIONS */
+    DB_P_POLICIES,      /* session, or the empty id for the server: StoredPolicy */
     DB_TABLES_
 };
 extern const struct store_table db_tables[DB_TABLES_];

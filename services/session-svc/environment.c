@@ -76,3 +76,24 @@ int environment_launch(const struct sessions *all, const struct agent *agent, co
     ret->n_env = v.n;
     return 0;
 }
+
+void environment_command(const struct sessions *all, const StoredSpec *spec, struct json env,
+                         StoredLaunch *ret, struct sa_arena *arena)
+{
+    struct variables v = {arena, NULL, 0};
+    v.list = sa_arena_alloc(arena, (spec->n_env + json_count(env) + OURS_MAX) * sizeof *v.list);
+    cleanup_free char *path = agents_path(&all->config.place);
+    set(&v, "PATH", path);
+    set(&v, "HOME", all->config.home);
+    set(&v, "LANG", "C.UTF-8");
+    for (size_t i = 0; i < spec->n_env; i++)
+        set_session_variable(&v, spec->env[i]);
+    struct json e;
+    for (struct json_iter it = json_iter(env); json_next(&it, NULL, &e);) {
+        const char *name = json_arena_string(arena, json_get(e, "name"));
+        if (*name && !strchr(name, '='))
+            set(&v, name, json_arena_string(arena, json_get(e, "value")));
+    }
+    ret->env = v.list;
+    ret->n_env = v.n;
+}

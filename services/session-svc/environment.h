@@ -2,11 +2,17 @@
 #ifndef SERVICES_SESSION_SVC_ENVIRONMENT_H_
 #define SERVICES_SESSION_SVC_ENVIRONMENT_H_
 
+#include "adapters/json/json.h"
 #include "services/session-svc/sessions.h"
 
 /* Fills *ret from the arena. AGENT_NOT_INSTALLED. Environment, later wins: PATH, HOME, LANG; the agent's
  * defaults; credentials from our environment (with pass_credentials); the session's own. */
 int environment_launch(const struct sessions *all, const struct agent *agent, const StoredSpec *spec,
                        StoredLaunch *ret, struct sa_arena *arena, sa_error **err);
+
+/* Fills the environment of a command that an agent runs (terminal/create): PATH, HOME, LANG, the session's
+ * own, then `env`, an array of {"name","value"}. Later wins; an entry without a name is left out. */
+void environment_command(const struct sessions *all, const StoredSpec *spec, struct json env,
+                         StoredLaunch *ret, struct sa_arena *arena);
 
 #endif

@@ -15,6 +15,7 @@
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/talk.h"
+#include "services/session-svc/terminals.h"
 #include "services/session-svc/turns.h"
 
 enum { RETRY_FIRST_MS = 50, RETRY_MAX_MS = 2000 };
@@ -134,7 +135,7 @@ void link_start(struct session *s)
 
 /* ---- end ---- */
 
-static void condemn(struct session *s, const char *process_id)
+void link_condemn(struct session *s, const char *process_id)
 {
     struct condemned *c = sa_calloc(1, sizeof *c);
     c->process_id = sa_strdup(process_id);
@@ -183,6 +184,7 @@ void link_end(struct session *s, bool failed, const char *reason, const char *me
            (unsigned long long)l->incarnation, reason);
     SA_FAULT("link.end");
     l->ending = true;
+    terminals_end_all(s);
     turns_end(s, s->cancelling ? STOP_REASON_CANCELLED : STOP_REASON_AGENT_EXITED, reason, message,
               (struct json){0});
     permissions_end_all(s, PERMISSION_OUTCOME_WITHDRAWN);
@@ -195,7 +197,7 @@ void link_end(struct session *s, bool failed, const char *reason, const char *me
     sa_timer_stop(l->retry);
     sa_timer_stop(l->idle);
     if (*l->process_id) {
-        condemn(s, l->process_id);
+        link_condemn(s, l->process_id);
         become_none(s);
     } else if (l->spawn_batch > s->committed_batch) {
         become_none(s); /* nobody was asked to start it */
@@ -427,7 +429,7 @@ static void started(void *user, const StartProcessResponse *res, const sa_error 
         else
             link_end(s, true, err->reason, err->message);
     } else if (l->doomed) {
-        condemn(s, res->process->process_id);
+        link_condemn(s, res->process->process_id);
         become_none(s);
     } else {
         session_set_text(&l->process_id, res->process->process_id);
@@ -566,4 +568,5 @@ void link_continue(struct session *s)
     if (l->opened)
         link_write(s);
     requests_drive(s);
+    terminals_continue(s);
 }

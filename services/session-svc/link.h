@@ -32,9 +32,10 @@ struct pending {
     struct pending *next;
     uint64_t offset, batch;
     char *method;
-    struct sa_buf id, params;  /* raw */
-    struct sa_id permission;   /* session/request_permission */
-    struct file_request *file; /* fs methods: under way */
+    struct sa_buf id, params;       /* raw */
+    struct sa_id permission;        /* session/request_permission, elicitation/create */
+    struct file_request *file;      /* fs methods: under way */
+    struct terminal_call *terminal; /* terminal/output, terminal/kill: under way */
 };
 
 struct link {
@@ -90,6 +91,8 @@ void link_start(struct session *s);
 void link_end(struct session *s, bool failed, const char *reason, const char *message);
 /* The same for an agent that is of use: its process is asked to end first, and has 5 s. */
 void link_suspend(struct session *s, const char *reason, const char *message);
+/* A process is to be deleted, with its tree, once this is committed. */
+void link_condemn(struct session *s, const char *process_id);
 /* Puts a message (without newline; copied) into the outbox. */
 void link_send(struct session *s, const struct sa_buf *message);
 /* Does what committed state asks for: spawn, attach, write, acknowledge, delete. */

@@ -8,7 +8,10 @@
  *     queue.c         prompts that wait: moved, withdrawn, put first
  *     profile.c       title, labels, archived or not
  *     budget.c        what a session may take;   usage.c: what it took, measured, estimated or unknown
- *     permissions.c   the inbox of permission requests
+ *     permissions.c   the inbox of permission requests and questions: answers, deadlines;
+ *     permission_*.c  asked (ask), as callers see them (rows), watched (watch)
+ *     policies.c      rules that answer by themselves: kept and set;   policy.c: which rule decides
+ *     elicitation.c   forms of questions;   tools.c: what was told of recent tool calls
  *
  * the log as a whole:
  *     retention.c     how much of it is kept
@@ -22,6 +25,7 @@
  *     link_io.c       its standard streams, by offset, through process-svc;   lines.c: cut into lines
  *     talk.c          the conversation: handshake, updates, answers
  *     requests.c      what the agent asks of us;   files.c: its fs methods, through fs-svc
+ *     terminals.c     its commands, through process-svc;   terminal_calls.c: their output, their kill
  *     acp_read.c      a line of the protocol as an event;   acp_write.c: messages for the agent
  *     environment.c   its command line and environment;   history.c: the conversation as text
  *
@@ -41,6 +45,7 @@
 #include "adapters/os/file.h"
 #include "services/session-svc/api.h"
 #include "services/session-svc/follow.h"
+#include "services/session-svc/permission_watch.h"
 #include "services/session-svc/presence_api.h"
 #include "services/session-svc/profile.h"
 #include "services/session-svc/sessions.h"
@@ -197,6 +202,7 @@ static void drain(void *state)
     struct state *st = state;
     st->sessions->draining = true;
     follow_drain(st->sessions);
+    permission_watch_drain(st->sessions);
     presence_api_drain(st->presence);
 }
 

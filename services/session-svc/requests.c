@@ -6,6 +6,7 @@
 #include "services/session-svc/acp_write.h"
 #include "services/session-svc/permissions.h"
 #include "services/session-svc/sessions.h"
+#include "services/session-svc/terminals.h"
 
 enum {
     METHOD_NOT_FOUND = -32601,
@@ -21,6 +22,7 @@ static bool is_file_method(const char *method)
 static void pending_free(struct pending *p)
 {
     files_abandon(p->file);
+    terminals_abandon_call(p->terminal);
     free(p->method);
     sa_buf_fini(&p->id);
     sa_buf_fini(&p->params);
@@ -31,7 +33,9 @@ void requests_abandon(struct session *s)
 {
     for (struct pending *p = s->link.pending; p; p = p->next) {
         files_abandon(p->file);
+        terminals_abandon_call(p->terminal);
         p->file = NULL;
+        p->terminal = NULL;
     }
 }
 
@@ -80,8 +84,9 @@ static void refuse_at_once(struct session *s, const struct acp_message *m, int c
 
 void requests_take(struct session *s, struct sa_arena *arena, const struct acp_message *m, uint64_t offset)
 {
-    bool permission = !strcmp(m->method, "session/request_permission");
-    if (!permission && !is_file_method(m->method)) {
+    bool permission = permissions_know(m->method);
+    bool terminal = terminals_know(m->method);
+    if (!permission && !terminal && !is_file_method(m->method)) {
         session_event(s, m->event);
         refuse_at_once(s, m, METHOD_NOT_FOUND, "Method not found");
         return;
@@ -95,7 +100,7 @@ void requests_take(struct session *s, struct sa_arena *arena, const struct acp_m
     struct json params = permission ? (struct json){0} : m->params;
     struct pending *p = add(s, offset, s->batch, m->method, m->id.p, m->id.n, params.p, params.n);
     if (permission)
-        permissions_ask(s, arena, p, m);
+        p->permission = sessions_new_id(s->all);
     StoredPending row = STORED_PENDING__INIT;
     char permission_id[SA_ID_TEXT + 1] = "";
     if (permission)
@@ -106,6 +111,10 @@ void requests_take(struct session *s, struct sa_arena *arena, const struct acp_m
     row.permission_id = permission_id;
     struct store_key key = db_numbered_key(s->id, offset);
     store_put(session_set(s), DB_PENDING, &key, &row.base);
+    if (permission)
+        permissions_ask(s, arena, p, m);
+    else if (terminal)
+        terminals_take(s, p);
 }
 
 static void answered(struct session *s, struct pending *p, const struct sa_buf *message)
@@ -183,7 +192,7 @@ int requests_load(struct session *s, sa_error **err)
     if (l.err)
         return sa_pass(err, l.err);
     for (struct pending *p = s->link.pending; p; p = p->next)
-        if (!strcmp(p->method, "session/request_permission") && permissions_load(s, p, err))
+        if (permissions_know(p->method) && permissions_load(s, p, err))
             return -1;
     return 0;
 }

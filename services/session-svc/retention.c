@@ -95,8 +95,8 @@ static uint64_t first_needed(const struct session *s)
         if (!(t->ended_batch && t->ended_batch <= s->committed_batch) && t->accept_seq < seq)
             seq = t->accept_seq;
     for (const struct permission *p = s->permissions; p; p = p->next)
-        if (!(p->resolved_batch && p->resolved_batch <= s->committed_batch) && p->seq < seq)
-            seq = p->seq;
+        if (!(p->resolution && p->changed_batch <= s->committed_batch) && p->row->seq < seq)
+            seq = p->row->seq;
     return seq;
 }
 

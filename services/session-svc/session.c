@@ -10,9 +10,12 @@
 #include "services/session-svc/follow.h"
 #include "services/session-svc/fork.h"
 #include "services/session-svc/permissions.h"
+#include "services/session-svc/policies.h"
 #include "services/session-svc/profile.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
+#include "services/session-svc/terminals.h"
+#include "services/session-svc/tools.h"
 #include "services/session-svc/turns.h"
 
 void session_set_text(char **field, const char *value)
@@ -46,6 +49,9 @@ static void clear(struct session *s)
     profile_clear(s);
     fork_clear(s);
     permissions_clear(s);
+    terminals_clear(s);
+    tools_clear(s);
+    policies_clear(&s->policy, &s->policy_request_id);
     for (struct condemned *c = s->condemned, *next; c; c = next) {
         next = c->next;
         rpc_abandon(c->deletion);
@@ -184,6 +190,7 @@ void session_fill_row(const struct session *s, StoredSession *row, struct sa_are
     row->replay_history = s->replay_history;
     row->change_time_us = s->change_time_us;
     row->pending_permissions = permissions_waiting(s);
+    row->doomed_terminals = terminals_doomed(s);
     row->queued_turns = turns_queued(s, arena, &row->n_queued_turns);
     size_t n = 0;
     for (struct condemned *c = s->condemned; c; c = c->next)
@@ -216,7 +223,8 @@ int session_load(struct session *s, sa_error **err)
     take_row(s, row);
     s->committed_batch = s->batch++; /* all that is here is true */
     if (turns_load(s, row, err) || config_load(s, row, err) || profile_load(s, spec, err) ||
-        requests_load(s, err) || link_load_outbox(s, err))
+        requests_load(s, err) || link_load_outbox(s, err) || terminals_load(s, err) ||
+        policies_load(s->all, s, err))
         return -1;
     return 1;
 }
@@ -327,6 +335,7 @@ void session_take_up(struct session *s)
     link_arm_cancel(s);
     link_arm_quiet(s);
     link_arm_idle(s);
+    permissions_arm(s);
     link_continue(s);
     session_settle(s);
 }

@@ -48,16 +48,14 @@ struct turn {
     struct blob_prompt *blobs; /* they are being read, or are there: blob_prompt.c */
 };
 
-/* A permission request that waits, or was resolved in a batch that is not committed yet. */
+/* A permission request or question that waits, or was resolved in a batch that is not committed yet. */
 struct permission {
     struct permission *next;
     struct sa_id id;
-    uint64_t turn, offset, seq;
-    char **options;
-    size_t n_options;
-    PermissionOutcome outcome; /* UNSPECIFIED: it waits */
-    char *author;
-    uint64_t resolved_batch;
+    StoredPermission *row;        /* without the content of the tool call; owned */
+    StoredResolution *resolution; /* NULL: it waits; owned */
+    uint64_t changed_batch;       /* the last one that changed it */
+    bool told;                    /* that change, to those who watch */
 };
 
 struct condemned {
@@ -102,6 +100,11 @@ struct session {
     bool has_history, replay_history;
     int64_t change_time_us;
     struct permission *permissions;
+    struct sa_timer *permission_deadline;
+    PermissionPolicy *policy; /* the session's own; NULL: never set. Owned, as its request_id */
+    char *policy_request_id;
+    struct terminal *terminals;
+    struct tools *tools; /* tools.h; NULL: none was told since the load */
     struct condemned *condemned;
     struct link link;
     struct log_state log;

@@ -6,7 +6,10 @@
 #include "adapters/os/log.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/import.h"
+#include "services/session-svc/permission_watch.h"
+#include "services/session-svc/policies.h"
 #include "services/session-svc/requests.h"
+#include "services/session-svc/terminals.h"
 
 enum {
     PROGRESS_TICK_MS = 1000,
@@ -164,7 +167,7 @@ static bool collect(void *user, const struct store_row *row)
         return false;
     bool recent = m->change_time_us > sa_wall_us() - (int64_t)RECENT_S * 1000000;
     if (!recent && m->state != SESSION_STATE_STARTING && !m->phase && !m->n_condemned && !m->n_queued_turns &&
-        !m->resume_wanted)
+        !m->resume_wanted && !m->doomed_terminals)
         return true;
     if (f->n == f->cap) {
         f->cap = f->cap ? 2 * f->cap : 64;
@@ -196,6 +199,7 @@ static int take_up_all(struct sessions *all, sa_error **err)
 static void progress_due(void *user)
 {
     follow_progress(user);
+    permission_watch_progress(user);
 }
 
 static bool delete_old_key(void *user, const struct store_row *row)
@@ -260,7 +264,7 @@ struct sessions *sessions_new(struct service *svc, const struct sessions_config 
     snprintf(all->epoch_text, sizeof all->epoch_text, "%016llx", (unsigned long long)all->epoch);
     if (all->bus)
         all->blobs = blobs_new(all, err);
-    if (!all->blobs || take_up_all(all, err) || import_clean(all, err)) {
+    if (!all->blobs || policies_load(all, NULL, err) || take_up_all(all, err) || import_clean(all, err)) {
         sa_loop_unlock(all->loop);
         sessions_free(all);
         sa_loop_lock(all->loop);
@@ -277,6 +281,7 @@ static bool detach(void *user, struct session *s)
     (void)user;
     link_detach(s);
     requests_abandon(s);
+    terminals_abandon(s);
     return true;
 }
 
@@ -298,6 +303,7 @@ void sessions_free(struct sessions *all)
     store_free(all->store); /* what is decided is committed */
     sa_loop_lock(all->loop);
     sessions_each(all, free_one, NULL);
+    policies_clear(&all->policy, &all->policy_request_id);
     sa_timer_free(all->progress);
     sa_timer_free(all->sweep);
     sa_timer_free(all->retention);

@@ -39,8 +39,12 @@ struct sessions {
     struct sa_timer *retention; /* retention.c */
     struct sa_id retention_at;
     struct blobs *blobs;
-    unsigned searches;      /* under way */
-    struct import *imports; /* under way: import.c */
+    unsigned searches;        /* under way */
+    struct import *imports;   /* under way: import.c */
+    PermissionPolicy *policy; /* the server's; NULL: never set. Owned, as its request_id */
+    char *policy_request_id;
+    struct permission_watch *watches; /* permission_watch.h */
+    size_t n_watches;
 };
 
 /* A new id, above all that were made before: lists are in the order of creation. */

@@ -11,6 +11,7 @@
 #include "services/session-svc/fork.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
+#include "services/session-svc/tools.h"
 #include "services/session-svc/turns.h"
 
 const char *talk_agent(const struct session *s)
@@ -277,6 +278,9 @@ static void update(struct session *s, struct sa_arena *arena, const struct acp_m
         return;
     if (m->event->kind_case == EVENT__KIND_USAGE)
         usage_reported(&s->usage, m->event->usage, s->link.incarnation);
+    bool begins = m->event->kind_case == EVENT__KIND_TOOL_CALL;
+    if (begins || m->event->kind_case == EVENT__KIND_TOOL_CALL_UPDATE)
+        tools_note(s, json_get(m->params, "update"), begins);
     session_event(s, m->event);
 }
 

@@ -62,6 +62,54 @@ static void answer(struct stack *t, const char *id, const char *permission)
     assert_true(!*r.text || (t->deaths && !strcmp(r.text, "PERMISSION_ALREADY_ANSWERED")));
 }
 
+static void answer_question(struct stack *t, const char *id, const char *permission)
+{
+    static char content[] = "{\"name\":\"Ada\"}";
+    AnswerElicitationRequest req = ANSWER_ELICITATION_REQUEST__INIT;
+    req.session_id = (char *)(uintptr_t)id;
+    req.permission_id = (char *)(uintptr_t)permission;
+    req.action = ELICITATION_ACTION_ACCEPT;
+    req.content_json = (ProtobufCBinaryData){strlen(content), (uint8_t *)content};
+    req.request_id = (char[]){"the answer"};
+    struct reason r;
+    do {
+        sa_error *err = NULL;
+        rpc_message_free(answer_elicitation_wait(t->caller.channel, &req, NULL, &err));
+        r = (struct reason){0};
+        if (err)
+            snprintf(r.text, sizeof r.text, "%s", err->reason);
+        sa_error_free(err);
+    } while (again(t, r));
+    assert_string_equal(r.text, "");
+}
+
+/* What ends in /denied is denied, and nobody waits longer than a millisecond. */
+static void set_policy(struct stack *t, const char *id)
+{
+    PolicyRule rule = POLICY_RULE__INIT, *rules[] = {&rule};
+    PermissionPolicy policy = PERMISSION_POLICY__INIT;
+    SetPolicyRequest req = SET_POLICY_REQUEST__INIT;
+    rule.path = (char[]){"/**/denied"};
+    rule.action = POLICY_ACTION_DENY;
+    policy.rules = rules;
+    policy.n_rules = 1;
+    policy.deadline_ms = 1;
+    policy.on_deadline = DEADLINE_ACTION_ALLOW_ONCE;
+    req.session_id = (char *)(uintptr_t)id;
+    req.policy = &policy;
+    req.request_id = (char[]){"the policy"};
+    struct reason r;
+    do {
+        sa_error *err = NULL;
+        rpc_message_free(set_policy_wait(t->caller.channel, &req, NULL, &err));
+        r = (struct reason){0};
+        if (err)
+            snprintf(r.text, sizeof r.text, "%s", err->reason);
+        sa_error_free(err);
+    } while (again(t, r));
+    assert_string_equal(r.text, "");
+}
+
 static void cancel(struct stack *t, const char *id, uint64_t turn)
 {
     struct reason r;
@@ -229,10 +277,17 @@ static void describe(struct sa_buf *out, const Event *e)
     case EVENT__KIND_PERMISSION_RESOLVED:
         sa_buf_addf(out, " %d %s %s", (int)e->permission_resolved->outcome, e->permission_resolved->option_id,
                     e->permission_resolved->author);
+        sa_buf_addf(out, " %d", (int)e->permission_resolved->decider);
+        break;
+    case EVENT__KIND_ELICITATION_RESOLVED:
+        sa_buf_addf(out, " %d", (int)e->elicitation_resolved->action);
         break;
     case EVENT__KIND_FILE_ACCESS:
         sa_buf_addf(out, " %d %d %s", e->file_access->written, (int)e->file_access->size,
                     e->file_access->error_reason);
+        break;
+    case EVENT__KIND_TERMINAL_ENDED:
+        sa_buf_addf(out, " %d %d", (int)e->terminal_ended->kind_case, (int)e->terminal_ended->signal);
         break;
     case EVENT__KIND_RESTORED:
         sa_buf_addf(out, " %d", (int)e->restored->method);
@@ -250,16 +305,24 @@ static char *live(const char *fault, int *ret_deaths)
     cleanup_free char *permitted = sa_format("%s/permitted", t->home),
                       *written = sa_format("%s/written", t->home);
     cleanup_free char *text =
-        sa_format("TICK 3\nIMAGE 300000\nPERMISSION %s yes\nFSWRITE %s x\nFSREAD %s\nTICK 2", permitted,
-                  written, written);
+        sa_format("TICK 3\nIMAGE 300000\nELICIT\nPERMISSION %s yes\nTOOL edit /x/denied\nTOOL edit "
+                  "/x/y\nFSWRITE %s x\nFSREAD %s\nTERMINAL echo ran >> %s\n"
+                  "TERMKILL echo begun; sleep 1000\nTICK 2",
+                  permitted, written, written, written);
     cleanup_free char *id = create(t);
     struct viewer *v = viewer_open(t, id);
     viewer_state(v, 0, SESSION_STATE_IDLE);
     upload(t, id);
     prompt(t, id, text, "first", 1);
+    const Event *question = viewer_until(v, 0, EVENT__KIND_ELICITATION_REQUESTED, 1);
+    answer_question(t, id, question->elicitation_requested->permission_id);
     const Event *asked = viewer_until(v, 0, EVENT__KIND_PERMISSION_REQUESTED, 1);
+    set_policy(t, id);
     answer(t, id, asked->permission_requested->permission_id);
     viewer_state(v, viewer_turn_end(v, 1)->seq, SESSION_STATE_IDLE);
+    cleanup_buf struct sa_buf content = {0};
+    assert_int_equal(sa_read_file(written, 100, &content, NULL), 0);
+    assert_string_equal(sa_buf_string(&content), "xran\n"); /* once */
     prompt(t, id, "HANG", "second", 2);
     viewer_until(v, 0, EVENT__KIND_TURN_STARTED, 2);
     cancel(t, id, 2);

@@ -58,5 +58,13 @@ char *mock_config_text(void);
 /* ---- script.c ---- */
 
 void mock_run(struct mock *m, const char *prompt, size_t n);
+void mock_say(struct mock *m, const char *text);
+
+/* ---- terminal.c ---- */
+
+void mock_terminal(struct mock *m, char *command);
+void mock_terminal_kill(struct mock *m, char *command);
+void mock_terminal_drop(struct mock *m, char *command);
+void mock_terminal_limit(struct mock *m, char *rest);
 
 #endif

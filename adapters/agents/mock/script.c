@@ -7,9 +7,14 @@
 #include "adapters/agents/mock/mock.h"
 #include "adapters/os/file.h"
 
-static void say(struct mock *m, const char *text)
+void mock_say(struct mock *m, const char *text)
 {
     mock_chunk(m, "agent_message_chunk", text, strlen(text));
+}
+
+static void say(struct mock *m, const char *text)
+{
+    mock_say(m, text);
 }
 
 static void ticks(struct mock *m, const char *rest, bool pause)
@@ -161,6 +166,61 @@ static void permission(struct mock *m, char *rest)
     tool_call(m, "tool_call_update", done ? "completed" : "failed", path);
     cleanup_free char *text = sa_format("permission: %s\n", option ? option : "none");
     say(m, text);
+}
+
+/* A permission request for a call of this kind, file and command; "-": not told. */
+static void tool_permission(struct mock *m, char *rest)
+{
+    char *kind = word(&rest), *path = word(&rest);
+    cleanup_buf struct sa_buf params = {0};
+    sa_buf_addf(&params, "{\"sessionId\":\"%s\",\"toolCall\":{\"toolCallId\":\"call-%lld\",\"name\":\"Tool\"",
+                m->session_id, (long long)m->next_request);
+    struct json_writer w = json_writer(&params);
+    if (strcmp(kind, "-")) {
+        sa_buf_addf(&params, ",\"kind\":");
+        json_put_string(&w, kind);
+    }
+    if (strcmp(path, "-")) {
+        sa_buf_addf(&params, ",\"locations\":[{\"path\":");
+        w = json_writer(&params);
+        json_put_string(&w, path);
+        sa_buf_addf(&params, "}]");
+    }
+    if (*rest) {
+        sa_buf_addf(&params, ",\"rawInput\":{\"command\":");
+        w = json_writer(&params);
+        json_put_string(&w, rest);
+        sa_buf_addf(&params, "}");
+    }
+    sa_buf_addf(&params, "},\"options\":["
+                         "{\"optionId\":\"allow\",\"name\":\"Allow\",\"kind\":\"allow_once\"},"
+                         "{\"optionId\":\"always\",\"name\":\"Always\",\"kind\":\"allow_always\"},"
+                         "{\"optionId\":\"reject\",\"name\":\"Reject\",\"kind\":\"reject_once\"}]}");
+    bool ok = mock_request(m, "session/request_permission", &params);
+    cleanup_free char *option =
+        ok ? json_string(
+                 json_get((struct json){(const char *)m->response.data, m->response.len}, "outcome.optionId"))
+           : NULL;
+    cleanup_free char *text = sa_format("tool: %s\n", option ? option : "none");
+    say(m, text);
+}
+
+static void elicit(struct mock *m, char *rest)
+{
+    (void)rest;
+    cleanup_buf struct sa_buf params = {0};
+    sa_buf_addf(&params,
+                "{\"sessionId\":\"%s\",\"mode\":\"form\",\"message\":\"Who are you?\",\"requestedSchema\":{"
+                "\"type\":\"object\",\"properties\":{"
+                "\"name\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":8},"
+                "\"age\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":150},"
+                "\"colour\":{\"type\":\"string\",\"enum\":[\"red\",\"green\"]}},\"required\":[\"name\"]}}",
+                m->session_id);
+    bool ok = mock_request(m, "elicitation/create", &params);
+    cleanup_free char *text = sa_format("elicitation: %s%.*s\n", ok ? "" : "refused ", (int)m->response.len,
+                                        (char *)m->response.data);
+    if (!m->cancelled || ok)
+        say(m, text);
 }
 
 static void say_answer(struct mock *m, bool ok)
@@ -377,14 +437,44 @@ static const struct {
     const char *word;
     void (*run)(struct mock *m, char *rest);
 } words[] = {
-    {"TICK", tick},        {"BURST", burst},        {"BIG", big},        {"LINE", line},
-    {"RAW", raw},          {"GARBAGE", garbage},    {"WRITE", do_write}, {"PERMISSION", permission},
-    {"FSREAD", fs_read},   {"FSWRITE", fs_write},   {"ASK", ask},        {"NOTIFY", notify},
-    {"THINK", think},      {"PLAN", plan},          {"MODE", mode},      {"USAGE", usage},
-    {"STDERR", to_stderr}, {"SLOW", slow},          {"HANG", hang},      {"IGNORECANCEL", ignore_cancel},
-    {"LATE", late},        {"FAIL", fail},          {"STOP", stop},      {"EXIT", do_exit},
-    {"ABORT", do_abort},   {"CHILD", child},        {"TOKENS", tokens},  {"ENV", env},
-    {"CONFIG", config},    {"MODEL", change_model}, {"PWD", pwd},        {"IMAGE", image},
+    {"TICK", tick},
+    {"BURST", burst},
+    {"BIG", big},
+    {"LINE", line},
+    {"RAW", raw},
+    {"GARBAGE", garbage},
+    {"WRITE", do_write},
+    {"PERMISSION", permission},
+    {"FSREAD", fs_read},
+    {"FSWRITE", fs_write},
+    {"ASK", ask},
+    {"NOTIFY", notify},
+    {"THINK", think},
+    {"PLAN", plan},
+    {"MODE", mode},
+    {"USAGE", usage},
+    {"STDERR", to_stderr},
+    {"SLOW", slow},
+    {"HANG", hang},
+    {"IGNORECANCEL", ignore_cancel},
+    {"LATE", late},
+    {"FAIL", fail},
+    {"STOP", stop},
+    {"EXIT", do_exit},
+    {"ABORT", do_abort},
+    {"CHILD", child},
+    {"TOKENS", tokens},
+    {"ENV", env},
+    {"CONFIG", config},
+    {"MODEL", change_model},
+    {"PWD", pwd},
+    {"IMAGE", image},
+    {"TOOL", tool_permission},
+    {"ELICIT", elicit},
+    {"TERMINAL", mock_terminal},
+    {"TERMKILL", mock_terminal_kill},
+    {"TERMDROP", mock_terminal_drop},
+    {"TERMLIMIT", mock_terminal_limit},
 };
 
 static void run_line(struct mock *m, char *text)
