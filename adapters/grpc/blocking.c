@@ -118,15 +118,17 @@ int rpc_gen_put(struct rpc_stream *s, const ProtobufCMessage *msg, sa_error **er
     pthread_mutex_unlock(&s->lock);
 
     sa_loop_lock(s->loop);
+    bool over = false;
     if (s->request && !rpc_gen_write(s->request, msg)) {
+        over = request_is_over(s->request); /* how it ended is told behind the messages: by next() */
         pthread_mutex_lock(&s->lock);
-        s->full = true; /* also when it failed: the end follows */
+        s->full = !over;
         pthread_mutex_unlock(&s->lock);
     }
     sa_loop_unlock(s->loop);
 
     pthread_mutex_lock(&s->lock);
-    int r = s->ended ? fail_ended(s, err) : 0;
+    int r = s->ended || over ? fail_ended(s, err) : 0;
     pthread_mutex_unlock(&s->lock);
     return r;
 }

@@ -50,7 +50,7 @@ struct rpc_request {
     void *user;
     sa_error *error; /* ours: it counts more than the status */
     bool owned;      /* messages are malloc'ed and go to the callback */
-    bool abandoned, cancelled, has_status, finishing;
+    bool abandoned, cancelled, has_status, write_failed, finishing;
     bool reading, read_ended, writing, paused;
     bool close_send, sent_close;
 };
@@ -111,6 +111,7 @@ struct rpc_channel *rpc_channel_new(struct rpc_runtime *rt, const struct rpc_cha
         INT(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, BACKOFF_MAX_MS),
         INT(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
         INT(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1),
+        INT(GRPC_ARG_ENABLE_RETRIES, 0),            /* with them, a cancelled stream may never end */
         INT(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), /* a channel's connection ends with the channel */
         INT(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
     };
@@ -411,9 +412,14 @@ static void flush(struct rpc_request *r)
     start(r, ops, n, &r->written);
 }
 
+bool request_is_over(const struct rpc_request *r)
+{
+    return r->has_status || r->write_failed;
+}
+
 bool rpc_gen_write(struct rpc_request *r, const ProtobufCMessage *msg)
 {
-    if (r->close_send || r->has_status || r->error)
+    if (r->close_send || request_is_over(r) || r->error)
         return false;
     sa_error *err = NULL;
     grpc_byte_buffer *b = wire_pack(msg, &err);
@@ -449,6 +455,8 @@ void rpc_abandon(struct rpc_request *r)
     grpc_call_cancel(r->call, NULL);
     if (!r->outstanding)
         finish(r); /* it had paused, and all but its end was over */
+    else if (!r->done)
+        rpc_pause_response(r, false); /* gRPC tells the end behind the messages only */
 }
 
 void rpc_pause_response(struct rpc_request *r, bool paused)
@@ -509,12 +517,21 @@ static void batch_over(struct rpc_request *r)
         finish(r);
 }
 
+/* A sender of the blocking form that waits for room: there will be none, and the end may wait behind messages
+ * that it has not read. */
+static void wake_sender(struct rpc_request *r)
+{
+    if (r->owned && !r->done && !r->abandoned && r->events.on_writable)
+        r->events.on_writable(r->user);
+}
+
 static void on_finished(struct rpc_tag *tag, bool ok)
 {
     (void)ok;
     struct rpc_request *r = container_of(tag, struct rpc_request, finished);
     r->has_status = true;
     outbox_clear(&r->outbox);
+    wake_sender(r);
     batch_over(r);
 }
 
@@ -538,7 +555,7 @@ static void on_read(struct rpc_tag *tag, bool ok)
         sa_arena_reset(r->arena);
     }
     wire_free(&r->in);
-    if (!r->abandoned)
+    if (!r->finishing)
         read_next(r);
     batch_over(r);
 }
@@ -552,6 +569,9 @@ static void on_written(struct rpc_tag *tag, bool ok)
         flush(r);
     else
         outbox_clear(&r->outbox);
+    r->write_failed = !ok;
+    if (!ok)
+        wake_sender(r);
     if (ok && !r->abandoned && !r->has_status && outbox_writable(&r->outbox) && r->events.on_writable)
         r->events.on_writable(r->user);
     batch_over(r);

@@ -222,6 +222,8 @@ struct rpc_request *request_call(struct rpc_channel *ch, const struct rpc_method
 struct rpc_request *request_open(struct rpc_channel *ch, const struct rpc_method *method,
                                  const ProtobufCMessage *req, const struct rpc_call_options *opt, bool owned,
                                  const struct rpc_gen_client *ev, void *user);
+/* Nothing more can be sent; the end may still be behind messages. */
+bool request_is_over(const struct rpc_request *r);
 struct sa_loop *channel_loop(const struct rpc_channel *ch);
 
 #endif

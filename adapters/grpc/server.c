@@ -24,6 +24,9 @@ static grpc_server *make_server(const struct rpc_server_options *o)
 #define INT(name, v) {.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)(name), .value.integer = (int)(v)}
     grpc_arg args[] = {
         INT(GRPC_ARG_ALLOW_REUSEPORT, 0), /* or two servers share a port */
+        /* So much of a stream waits here when its reader is slow; gRPC's own measuring makes it 16 MiB. */
+        INT(GRPC_ARG_HTTP2_BDP_PROBE, 0),
+        INT(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 2 << 20),
         INT(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, o->max_message_bytes),
         INT(GRPC_ARG_MAX_METADATA_SIZE, RPC_METADATA_MAX),
         /* A little more than the limit, so that exceeding it is answered instead of waited for. */

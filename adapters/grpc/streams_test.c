@@ -295,6 +295,31 @@ static void stream_can_be_freed_at_any_time(void **state)
     }
 }
 
+/* The server died while a client sent and did not read the answers: the client waited for room for ever,
+ * because the end is told behind the messages. */
+static void sender_that_does_not_read_learns_of_the_end(void **state)
+{
+    (void)state;
+    struct fixture own;
+    struct echo own_echo = ECHO_INIT;
+    EchoChatRequest req = ECHO_CHAT_REQUEST__INIT;
+    cleanup_error sa_error *err = NULL;
+    fixture_start(&own, OVER_TCP, NULL, &echo_service, &echo_handlers, &own_echo);
+    struct rpc_stream *s = echo_chat_begin(own.channel, NULL);
+    req.payload = (ProtobufCBinaryData){BIG / 4, big};
+    EchoOnceRequest barrier = ECHO_ONCE_REQUEST__INIT;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(echo_chat_put(s, &req, NULL), 0);
+        rpc_message_free(echo_once_wait(own.channel, &barrier, NULL, NULL));
+    }
+    rpc_server_free(steal_pointer(&own.server));
+    while (echo_chat_put(s, &req, &err) == 0)
+        ;
+    assert_non_null(err);
+    rpc_stream_free(s);
+    fixture_stop(&own);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +333,7 @@ int main(void)
         cmocka_unit_test(server_may_fail_an_upload_in_the_middle),
         cmocka_unit_test(stream_of_a_lost_client_is_cancelled),
         cmocka_unit_test(stream_can_be_freed_at_any_time),
+        cmocka_unit_test(sender_that_does_not_read_learns_of_the_end),
     };
     return cmocka_run_group_tests(tests, up, down);
 }
