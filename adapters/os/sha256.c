@@ -2,7 +2,9 @@
 
 #include <string.h>
 
-static const uint32_t round_constants[64] = {
+#include "adapters/os/sha256_internal.h"
+
+const uint32_t sha256_constants[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -51,12 +53,24 @@ static void take_block(uint32_t h[8], const uint8_t *p)
         uint32_t *e = &v[(68 - i) & 7], *a = &v[(64 - i) & 7], *last = &v[(71 - i) & 7];
         uint32_t f = v[(69 - i) & 7], g = v[(70 - i) & 7], b = v[(65 - i) & 7], c = v[(66 - i) & 7];
         uint32_t t1 = *last + (rotate(*e, 6) ^ rotate(*e, 11) ^ rotate(*e, 25)) + ((*e & f) ^ (~*e & g)) +
-                      round_constants[i] + w[i];
+                      sha256_constants[i] + w[i];
         v[(67 - i) & 7] += t1;
         *last = t1 + (rotate(*a, 2) ^ rotate(*a, 13) ^ rotate(*a, 22)) + ((*a & b) ^ (*a & c) ^ (b & c));
     }
     for (int i = 0; i < 8; i++)
         h[i] += v[i];
+}
+
+void sha256_blocks_plain(uint32_t h[8], const uint8_t *p, size_t n)
+{
+    for (; n; n--, p += 64)
+        take_block(h, p);
+}
+
+static void take_blocks(uint32_t h[8], const uint8_t *p, size_t n)
+{
+    if (!sha256_blocks_fast(h, p, n))
+        sha256_blocks_plain(h, p, n);
 }
 
 void sa_sha256_init(struct sa_sha256 *c)
@@ -78,14 +92,13 @@ void sa_sha256_add(struct sa_sha256 *c, const void *data, size_t n)
             memcpy(c->block + have, p, take);
         if (have + take < 64)
             return;
-        take_block(c->h, c->block);
+        take_blocks(c->h, c->block, 1);
         p += take;
         n -= take;
     }
-    for (; n >= 64; p += 64, n -= 64)
-        take_block(c->h, p);
-    if (n)
-        memcpy(c->block, p, n);
+    take_blocks(c->h, p, n / 64);
+    if (n % 64)
+        memcpy(c->block, p + n / 64 * 64, n % 64);
 }
 
 void sa_sha256_end(struct sa_sha256 *c, uint8_t ret_digest[static SA_SHA256_SIZE])

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "adapters/os/sha256.h"
+#include "adapters/os/sha256_internal.h"
 
 static void digest(const char *text, size_t n, char *ret)
 {
@@ -53,9 +54,26 @@ static void any_split_and_a_saved_state_give_the_same_digest(void **state)
     }
 }
 
+static void the_fast_way_is_the_plain_way(void **state)
+{
+    (void)state;
+    uint32_t plain[8] = {1, 2, 3, 4, 5, 6, 7, 0x80000000}, fast[8];
+    uint8_t blocks[64 * 5];
+    memcpy(fast, plain, sizeof fast);
+    for (size_t i = 0; i < sizeof blocks; i++)
+        blocks[i] = (uint8_t)(i * 13 + (i >> 3));
+    if (!sha256_blocks_fast(fast, blocks, 5)) {
+        print_message("skipped: this processor has no instructions for it\n");
+        skip();
+    }
+    sha256_blocks_plain(plain, blocks, 5);
+    assert_memory_equal(fast, plain, sizeof fast);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_fast_way_is_the_plain_way),
         cmocka_unit_test(known_digests_come_out),
         cmocka_unit_test(any_split_and_a_saved_state_give_the_same_digest),
     };
