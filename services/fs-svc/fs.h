@@ -14,14 +14,16 @@
 
 enum {
     FS_CALLS_MAX = 512,       /* calls under way, each with at most one job on the workers; more: TOO_MANY */
-    FS_CHUNK_MAX = 256 << 10, /* bytes of data in a message of ReadFile */
-    FS_MESSAGE_MAX = 1 << 20, /* bytes of data in a message of WriteFile */
-    FS_PENDING_MAX = 2 << 20, /* bytes of a write that wait for the disk before its stream is paused */
+    FS_CHUNK_MAX = 256 << 10, /* bytes of data in a message of ReadFile, unless the caller asks for others */
+    FS_MESSAGE_MAX = 1 << 20, /* bytes of data in a message */
+    FS_PENDING_MAX = 1 << 20, /* bytes of a write that wait for the disk before its stream is paused */
     FS_REQUEST_ID_MAX = 128,
 };
 
 struct bus_publisher;
 struct change;
+struct fs_turn;
+struct fs_uploads;
 struct service;
 struct writing;
 
@@ -34,6 +36,8 @@ struct fs_service {
     struct bus_publisher *bus;
     struct writing *writings; /* under way; write_api.c's */
     struct change *changes;   /* under way; change.c's */
+    struct fs_turn *turns;    /* of what takes effect */
+    struct fs_uploads *uploads;
     size_t n_calls;
     size_t n_tasks; /* task.h */
 };
@@ -42,6 +46,7 @@ struct fs_service {
 void fs_stat_file(void *api, struct rpc_call *call, const StatFileRequest *req);
 void fs_list_directory(void *api, struct rpc_call *call, const ListDirectoryRequest *req);
 void fs_read_file(void *api, struct rpc_call *call, const ReadFileRequest *req);
+void fs_read_text(void *api, struct rpc_call *call, const ReadTextRequest *req);
 void fs_write_file(void *api, struct rpc_call *call);
 void fs_find_files(void *api, struct rpc_call *call, const FindFilesRequest *req);
 void fs_rank_files(void *api, struct rpc_call *call, const RankFilesRequest *req);
@@ -57,6 +62,9 @@ void fs_link_file(void *api, struct rpc_call *call, const MakeLinkRequest *req);
 void fs_change_file(void *api, struct rpc_call *call, const ChangeFileRequest *req);
 void fs_get_usage(void *api, struct rpc_call *call, const GetUsageRequest *req);
 void fs_list_roots(void *api, struct rpc_call *call, const ListRootsRequest *req);
+
+/* Tells the bus that a file was written; seq: fs_records_count. */
+void fs_tell_written(struct fs_service *fs, const char *root, FileInfo *file, uint64_t seq);
 
 /* A call with its place: held from the handler to the end of the last job of the call. */
 struct fs_target {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -76,6 +77,13 @@ void fs_info_fini(struct fs_info *i)
     *i = (struct fs_info){0};
 }
 
+void fs_etag(const struct stat *st, char ret[static FS_ETAG_TEXT])
+{
+    snprintf(ret, FS_ETAG_TEXT, "%llx.%lx-%llx-%llx", (unsigned long long)st->st_mtim.tv_sec,
+             (unsigned long)st->st_mtim.tv_nsec, (unsigned long long)st->st_size,
+             (unsigned long long)st->st_ino);
+}
+
 FileKind fs_info_kind(mode_t mode)
 {
     switch (mode & S_IFMT) {
@@ -122,6 +130,7 @@ static Google__Protobuf__Timestamp *timestamp(struct sa_arena *a, struct timespe
 FileInfo *fs_info_to_proto(struct sa_arena *a, const struct fs_info *i, const char *path)
 {
     FileInfo *f = sa_arena_alloc(a, sizeof *f);
+    char etag[FS_ETAG_TEXT];
     *f = (FileInfo)FILE_INFO__INIT;
     f->name = bytes_of(a, i->name);
     f->path = bytes_of(a, path);
@@ -131,9 +140,8 @@ FileInfo *fs_info_to_proto(struct sa_arena *a, const struct fs_info *i, const ch
     f->modify_time = timestamp(a, i->st.st_mtim);
     f->change_time = timestamp(a, i->st.st_ctim);
     f->birth_time = i->birth.tv_sec || i->birth.tv_nsec ? timestamp(a, i->birth) : NULL;
-    f->etag = sa_arena_format(a, "%llx.%lx-%llx-%llx", (unsigned long long)i->st.st_mtim.tv_sec,
-                              (unsigned long)i->st.st_mtim.tv_nsec, (unsigned long long)i->st.st_size,
-                              (unsigned long long)i->st.st_ino);
+    fs_etag(&i->st, etag);
+    f->etag = sa_arena_strdup(a, etag);
     f->uid = i->st.st_uid;
     f->gid = i->st.st_gid;
     f->inode = i->st.st_ino;

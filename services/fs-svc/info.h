@@ -23,6 +23,9 @@ int fs_info_of(int fd, const char *name, struct fs_info *ret, sa_error **err);
 int fs_info_at(int dir_fd, const char *name, struct fs_info *ret, sa_error **err);
 void fs_info_fini(struct fs_info *i);
 FileKind fs_info_kind(mode_t mode);
+/* What a caller recognises a file's content by: changes with modification time, size and inode. */
+enum { FS_ETAG_TEXT = 80 };
+void fs_etag(const struct stat *st, char ret[static FS_ETAG_TEXT]);
 
 /* path: below its root, as it is told. Everything is copied into the arena. */
 FileInfo *fs_info_to_proto(struct sa_arena *a, const struct fs_info *i, const char *path);

@@ -5,6 +5,10 @@
  *     stat_api.c    StatFile, ListDirectory      one job on a worker thread, then the reply
  *     read_api.c    ReadFile                     a chunk at a time, as the reader takes them
  *     write_api.c   WriteFile                    the state machine of a write
+ *     text_api.c    ReadText                     lines.c: a slice of a file by lines
+ *     turns.c       writes to one file take effect one after another
+ *     uploads.c     an upload: what it does next; upload_api.c, upload_write.c its calls, upload_store.c its
+ *                   records, upload_state.c what resuming stands on
  *     usage_api.c   GetUsage, ListRoots
  *     change.c      the state machine of a change; change_kinds.c has what each of them does:
  *                   MakeDirectory, DeleteFile, MoveFile, CopyFile, MakeLink, ChangeFile
@@ -19,7 +23,7 @@
  *     path.c        resolving a path beneath a root
  *     identity.c    with the agent user's rights
  *     info.c dir.c  telling about files
- *     replace.c     replacing one atomically
+ *     replace.c     replacing one atomically; patch.c: old content with a piece of new
  *     place.c       a name in a directory, for what makes, renames and removes names
  *     tree.c        walking a tree in slices: remove.c, copy.c, usage.c
  *     transfer.c    moving and copying to another name
@@ -33,6 +37,7 @@
 
 #include "adapters/os/log.h"
 #include "services/fs-svc/fs.h"
+#include "services/fs-svc/uploads.h"
 #include "services/runtime/service.h"
 
 static const struct service_option options[] = {
@@ -45,6 +50,7 @@ static const struct file_service_handlers handlers = {
     .stat_file = fs_stat_file,
     .list_directory = fs_list_directory,
     .read_file = fs_read_file,
+    .read_text = fs_read_text,
     .write_file = fs_write_file,
     .make_directory = fs_make_directory,
     .delete_file = fs_delete_file,
@@ -106,7 +112,8 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
                             store_durability_of(service_text(svc, "durability")), fs->identity, err);
     if (fs->records)
         fs->bus = service_bus(svc, fs_records_epoch(fs->records), err);
-    if (!fs->bus) {
+    if (!fs->bus || fs_uploads_open(fs, err) < 0) {
+        fs_uploads_free(fs);
         if (fs->records) {
             sa_loop_unlock(fs->loop);
             fs_records_free(fs->records);
@@ -123,6 +130,7 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
     file_service_register(service_rpc(svc), &handlers, fs);
     search_service_register(service_rpc(svc), &search_handlers, fs);
     archive_service_register(service_rpc(svc), &archive_handlers, fs);
+    upload_service_register(service_rpc(svc), &fs_upload_handlers, fs);
     service_ready(svc);
     *ret_state = fs;
     return 0;
@@ -131,6 +139,9 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
 static void stop(void *state)
 {
     struct fs_service *fs = state;
+    sa_loop_lock(fs->loop);
+    fs_uploads_free(fs);
+    sa_loop_unlock(fs->loop);
     fs_records_free(fs->records);
     free_parts(fs);
 }

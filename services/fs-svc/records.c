@@ -11,9 +11,20 @@
 #include "services/fs-svc/roots.h"
 #include "services/fs-svc/scratch.h"
 
-enum { WRITES, REQUESTS, HEADS, CHANGES = FS_TABLE_CHANGES, CHANGE_REQUESTS, N_TABLES };
+enum {
+    WRITES,
+    REQUESTS,
+    HEADS,
+    CHANGES = FS_TABLE_CHANGES,
+    CHANGE_REQUESTS,
+    UPLOADS,
+    UPLOADS_DONE,
+    UPLOAD_REQUESTS,
+    N_TABLES
+};
 
-/* Keys: WRITES the write's id; REQUESTS principal NUL request_id NUL; HEADS the root's name NUL.
+/* Keys: WRITES the write's id; REQUESTS principal NUL request_id NUL; HEADS the root's name NUL; UPLOADS and
+ * UPLOADS_DONE the upload's id; UPLOAD_REQUESTS as REQUESTS.
  */
 static const struct store_table tables[N_TABLES] = {
     [WRITES] = {"writes", 1, &write_record__descriptor},
@@ -21,6 +32,9 @@ static const struct store_table tables[N_TABLES] = {
     [HEADS] = {"heads", 1, &root_head__descriptor},
     [CHANGES] = {"t_changes", 1, &change_record__descriptor},
     [CHANGE_REQUESTS] = {"t_requests", 1, &change_record__descriptor},
+    [UPLOADS] = {"u_uploads", 1, &upload_record__descriptor},
+    [UPLOADS_DONE] = {"u_done", 1, &upload_record__descriptor},
+    [UPLOAD_REQUESTS] = {"u_requests", 1, &upload_record__descriptor},
 };
 
 struct head {

@@ -38,9 +38,15 @@ int fs_records_drop(struct fs_records *r, struct sa_id id, store_done_fn *done, 
  * so. */
 int fs_records_finish(struct fs_records *r, struct sa_id id, WriteRecord *w, uint64_t *ret_seq,
                       store_done_fn *done, void *user, sa_error **err);
-/* For changes (change_records.h): the store, and one more change of a root, put into the set; answers its
- * number. After a failed commit: fs_records_reload. */
-enum { FS_TABLE_CHANGES = 3, FS_TABLE_CHANGE_REQUESTS = 4 };
+/* For changes (change_records.h) and uploads: the store, and one more change of a root, put into the set;
+ * answers its number. After a failed commit: fs_records_reload. */
+enum {
+    FS_TABLE_CHANGES = 3,
+    FS_TABLE_CHANGE_REQUESTS,
+    FS_TABLE_UPLOADS, /* upload_store.c */
+    FS_TABLE_UPLOADS_DONE,
+    FS_TABLE_UPLOAD_REQUESTS,
+};
 struct store *fs_records_store(struct fs_records *r);
 uint64_t fs_records_count(struct fs_records *r, struct store_set *set, const char *root);
 /* `done` got an error: numbers are as the store has them. */

@@ -20,7 +20,7 @@ struct service_fixture {
     char *data, *home, *ws;
     const char *extra[16];
     bool faulty;       /* the program that obeys SA_FAULT */
-    const char *fault; /* dies the first time it comes there; NULL: nowhere */
+    const char *fault; /* dies the first time it comes there (name:2: the second time); NULL: nowhere */
 };
 
 /* What a call may take. */
@@ -31,7 +31,8 @@ static inline void service_up(struct service_fixture *f)
     const char *argv[24] = {f->faulty ? FS_SVC_FAULTS : FS_SVC, "--data-dir", f->data, "--no-token"};
     for (int i = 0; f->extra[i]; i++)
         argv[4 + i] = f->extra[i];
-    cleanup_free char *fault = sa_format("SA_FAULT=%s:1", f->fault ? f->fault : "");
+    cleanup_free char *fault =
+        sa_format("SA_FAULT=%s%s", f->fault ? f->fault : "", f->fault && strchr(f->fault, ':') ? "" : ":1");
     struct program_options opt = {.home = f->home, .env = f->fault ? WORDS(fault) : NULL};
     f->program = program_start(argv, &opt);
     cleanup_free char *target = sa_format("unix:%s/run/fs.sock", f->data);

@@ -5,23 +5,26 @@
  *     WAIT_OPEN ──open──▶ LOCATE ▶ RECORD ▶ CREATE ▶ WRITE ◀─┐ data       (worker, store, worker, worker)
  *                           │                          └─────┘
  *                           │                        end ▼
- *                           │                 NOTE ▶ FINISH ▶ RESULT ▶ reply   (store, worker, store)
+ *                           │          NOTE ▶ TURN ▶ FINISH ▶ RESULT ▶ reply   (store, -, worker, store)
  *                 error or cancel, anywhere before FINISH: UNDO ▶ FORGET ▶ fail   (worker, store)
  *
  * RECORD makes the temporary file findable before it exists; NOTE waits until its inode is recorded, which
  * was begun right after CREATE, so that a crash after the rename is known to be one. From FINISH on a cancel
- * comes too late. */
+ * comes too late. TURN waits for other writes to the same file to have taken effect. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "adapters/nng/bus.h"
+#include "adapters/os/fault.h"
 #include "adapters/os/log.h"
+#include "adapters/os/sha256.h"
 #include "services/fs-svc/fs.h"
 #include "services/fs-svc/replace.h"
+#include "services/fs-svc/turns.h"
 #include "services/runtime/service.h"
 
-enum state { WAIT_OPEN, LOCATE, RECORD, CREATE, WRITE, NOTE, FINISH, RESULT, UNDO, FORGET, REPEAT };
+enum state { WAIT_OPEN, LOCATE, RECORD, CREATE, WRITE, NOTE, TURN, FINISH, RESULT, UNDO, FORGET, REPEAT };
 
 struct writing {
     struct writing *next; /* of the service's */
@@ -32,7 +35,11 @@ struct writing {
     struct sa_id id;
     struct fs_replace_options opt;
     struct fs_replace replace;
+    struct fs_turn turn;
     bool located;
+    uint64_t size, came;   /* announced (UINT64_MAX: not), and taken from the stream */
+    const uint8_t *sha256; /* announced; NULL: not */
+    struct sa_sha256 digest;
     WriteRecord record; /* its memory is the arena's */
     struct sa_arena *arena;
     struct sa_buf pending, chunk; /* what came, and what a worker writes */
@@ -56,6 +63,7 @@ static void writing_free(struct writing *w)
             *at = w->next;
             break;
         }
+    fs_turn_leave(&w->fs->turns, &w->turn);
     if (w->located)
         fs_replace_fini(&w->replace);
     fs_info_fini(&w->info);
@@ -93,10 +101,13 @@ static void work(void *user)
             fs_replace_locate(w->target.root, w->target.path, &w->opt, id, &w->replace, &w->step_err) == 0;
         break;
     case CREATE:
-        fs_replace_create(&w->replace, &w->step_err);
+        if (fs_replace_create(&w->replace, &w->step_err) == 0 && w->size != UINT64_MAX)
+            fs_replace_reserve(&w->replace, w->size, &w->step_err);
         break;
     case WRITE:
         fs_replace_write(&w->replace, w->chunk.data, w->chunk.len, &w->step_err);
+        if (w->sha256)
+            sa_sha256_add(&w->digest, w->chunk.data, w->chunk.len);
         break;
     case FINISH:
         fs_replace_finish(&w->replace, &w->info, &w->step_err);
@@ -138,6 +149,7 @@ static void stored(void *user, const sa_error *err)
     note_store(w, err);
     w->busy = false;
     w->step_err = sa_error_copy(err);
+    SA_FAULT("write.stored");
     if (err && w->state == RESULT)
         fs_records_reload(w->fs->records);
     advance(w);
@@ -225,23 +237,23 @@ static void answer(struct writing *w, FileInfo *file)
         write_file_reply(w->call, &res);
 }
 
-static void publish(struct writing *w, FileInfo *file)
+void fs_tell_written(struct fs_service *fs, const char *root, FileInfo *file, uint64_t seq)
 {
     FileChanged m = FILE_CHANGED__INIT;
-    m.root = w->record.root;
+    m.root = (char *)(uintptr_t)root;
     m.file = file;
     m.kind = FILE_CHANGE_KIND_MODIFIED;
     size_t n = file_changed__get_packed_size(&m);
     cleanup_free uint8_t *packed = sa_malloc(n);
     file_changed__pack(&m, packed);
-    cleanup_free char *stream = sa_format("fs/%s", w->record.root), *topic = sa_format("%s/write", stream);
-    bus_publish(w->fs->bus, topic, stream, w->seq, w->seq - 1, packed, n);
+    cleanup_free char *stream = sa_format("fs/%s", root), *topic = sa_format("%s/write", stream);
+    bus_publish(fs->bus, topic, stream, seq, seq - 1, packed, n);
 }
 
 static void succeed(struct writing *w)
 {
     FileInfo *file = fs_info_to_proto(w->arena, &w->info, w->target.path);
-    publish(w, file);
+    fs_tell_written(w->fs, w->record.root, file, w->seq);
     answer(w, file);
     writing_free(w);
 }
@@ -268,6 +280,40 @@ static void hold_stream(struct writing *w, bool paused)
     w->paused = paused;
 }
 
+static void finish(void *user)
+{
+    run(user, FINISH);
+}
+
+/* All data is in the temporary file. -1: it is not what was announced. */
+static int check_data(struct writing *w, sa_error **err)
+{
+    uint8_t digest[SA_SHA256_SIZE];
+    if (w->size != UINT64_MAX && w->came != w->size)
+        return sa_fail(err, SA_INVALID_REQUEST, "%llu bytes came, %llu were announced",
+                       (unsigned long long)w->came, (unsigned long long)w->size);
+    if (!w->sha256)
+        return 0;
+    sa_sha256_end(&w->digest, digest);
+    if (memcmp(digest, w->sha256, sizeof digest) != 0)
+        return sa_fail(err, SA_DIGEST_MISMATCH, "the SHA-256 of what came is not the announced one");
+    return 0;
+}
+
+static void take_turn(struct writing *w)
+{
+    sa_error *err = NULL;
+    if (check_data(w, &err) < 0) {
+        give_up(w, err);
+        advance(w);
+        return;
+    }
+    w->turn = (struct fs_turn){.dir = w->replace.dir, .name = w->replace.name, .go = finish, .user = w};
+    w->state = TURN;
+    if (fs_turn_take(&w->fs->turns, &w->turn))
+        finish(w);
+}
+
 static void write_more(struct writing *w)
 {
     if (w->pending.len) {
@@ -278,7 +324,7 @@ static void write_more(struct writing *w)
         hold_stream(w, false);
         run(w, WRITE);
     } else if (w->ended && !w->noting) {
-        run(w, FINISH);
+        take_turn(w);
     } else {
         w->state = w->ended ? NOTE : WRITE;
     }
@@ -292,8 +338,10 @@ static void undo(struct writing *w)
         forget(w);
     else if (w->state == FORGET)
         fail(w);
-    else if (!w->noting)
+    else if (!w->noting) {
+        fs_turn_leave(&w->fs->turns, &w->turn);
         run(w, UNDO);
+    }
 }
 
 /* A step has ended, or the stream brought something. */
@@ -343,7 +391,10 @@ static void advance(struct writing *w)
     case NOTE:
         write_more(w);
         break;
+    case TURN:
+        break;
     case FINISH:
+        fs_turn_leave(&w->fs->turns, &w->turn);
         result(w);
         break;
     case RESULT:
@@ -376,6 +427,29 @@ static int find_request(struct writing *w, const WriteFileOpen *open, sa_error *
     return 1;
 }
 
+static enum fs_method method_of(WriteMethod method)
+{
+    return method == WRITE_METHOD_APPEND      ? FS_APPEND
+           : method == WRITE_METHOD_AT_OFFSET ? FS_AT_OFFSET
+                                              : FS_REPLACE;
+}
+
+/* What does not fit together. */
+static int check_open(const WriteFileOpen *open, sa_error **err)
+{
+    bool at_offset = open->method == WRITE_METHOD_AT_OFFSET;
+    if (open->method > WRITE_METHOD_AT_OFFSET)
+        return sa_fail(err, SA_INVALID_REQUEST, "there is no method %d", (int)open->method);
+    if (!at_offset && (open->offset || open->truncate))
+        return sa_fail(err, SA_INVALID_REQUEST, "`offset` and `truncate` are for WRITE_METHOD_AT_OFFSET");
+    if (open->in_place && method_of(open->method) == FS_REPLACE)
+        return sa_fail(err, SA_INVALID_REQUEST, "`in_place` is for appends and writes at an offset");
+    if (open->sha256.len && open->sha256.len != SA_SHA256_SIZE)
+        return sa_fail(err, SA_INVALID_REQUEST, "sha256 has %zu bytes, not %d", open->sha256.len,
+                       SA_SHA256_SIZE);
+    return 0;
+}
+
 static int open_write(struct writing *w, const WriteFileOpen *open, sa_error **err)
 {
     if (w->state != WAIT_OPEN)
@@ -389,10 +463,22 @@ static int open_write(struct writing *w, const WriteFileOpen *open, sa_error **e
     w->record.root = sa_arena_strdup(w->arena, open->root);
     w->record.path =
         (ProtobufCBinaryData){open->path.len, sa_arena_memdup(w->arena, open->path.data, open->path.len)};
+    if (check_open(open, err) < 0)
+        return -1;
     w->opt = (struct fs_replace_options){.mode = (mode_t)open->mode,
                                          .make_parents = open->make_parents,
                                          .create_only = open->create_only,
-                                         .durable = open->durable};
+                                         .durable = open->durable,
+                                         .method = method_of(open->method),
+                                         .offset = open->offset,
+                                         .truncate = open->truncate,
+                                         .in_place = open->in_place,
+                                         .if_match = sa_arena_strdup(w->arena, open->if_match)};
+    if (open->_size_case == WRITE_FILE_OPEN___SIZE_SIZE)
+        w->size = open->size;
+    if (open->sha256.len)
+        w->sha256 = sa_arena_memdup(w->arena, open->sha256.data, open->sha256.len);
+    sa_sha256_init(&w->digest);
     int found = *open->request_id ? find_request(w, open, err) : 0;
     if (found < 0 || fs_target_init(&w->target, w->fs, w->call, open->root, open->path, err) < 0)
         return -1;
@@ -411,6 +497,10 @@ static int take(struct writing *w, const WriteFileRequest *msg, sa_error **err)
                        msg->data.len, FS_MESSAGE_MAX);
     if (w->state == REPEAT || w->err)
         return 0;
+    w->came += msg->data.len;
+    if (w->came > w->size)
+        return sa_fail(err, SA_INVALID_REQUEST, "more than the announced %llu bytes came",
+                       (unsigned long long)w->size);
     sa_buf_add(&w->pending, msg->data.data, msg->data.len);
     if (w->pending.len >= FS_PENDING_MAX)
         hold_stream(w, true);
@@ -457,6 +547,7 @@ void fs_write_file(void *api, struct rpc_call *call)
     w->call = rpc_call_ref(call);
     w->id = sa_id_new();
     w->arena = sa_arena_new();
+    w->size = UINT64_MAX;
     w->record = (WriteRecord)WRITE_RECORD__INIT;
     w->next = w->fs->writings;
     w->fs->writings = w;
