@@ -14,7 +14,11 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *doc;
 } verbs[] = {
+    {"append", fs_append, "add standard input to the end of a file"},
+    {"cat", fs_cat, "print files, or lines or bytes of them"},
+    {"get", fs_get, "fetch a file"},
     {"ls", fs_ls, "list directories"},
+    {"put", fs_put, "send a file"},
     {"stat", fs_stat, "show all about files"},
     {"mkdir", fs_mkdir, "make directories"},
     {"rm", fs_rm, "delete files, or trees with -r"},
@@ -29,6 +33,7 @@ static const struct {
     {"grep", fs_grep, "find lines of files"},
     {"upload", fs_upload, "unpack a directory or an archive of this machine there"},
     {"download", fs_download, "pack a directory there, or unpack it here"},
+    {"write", fs_write, "replace a file by standard input"},
 };
 
 static const struct service_option common[] = {

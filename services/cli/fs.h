@@ -8,7 +8,11 @@
 #include "sandboxagent/fs/v1/file_service.rpc.h"
 #include "services/cli/client.h"
 
+int fs_append(int argc, char **argv);
+int fs_cat(int argc, char **argv);
+int fs_get(int argc, char **argv);
 int fs_ls(int argc, char **argv);
+int fs_put(int argc, char **argv);
 int fs_stat(int argc, char **argv);
 int fs_mkdir(int argc, char **argv);
 int fs_rm(int argc, char **argv);
@@ -23,6 +27,7 @@ int fs_find(int argc, char **argv);
 int fs_grep(int argc, char **argv);
 int fs_upload(int argc, char **argv);
 int fs_download(int argc, char **argv);
+int fs_write(int argc, char **argv);
 
 /* A verb: its words are parsed with `own` (NULL: none), --root and the client's options; it wants from
  * `least` to `most` plain arguments (most < 0: any number). With the connection open, `act` does it and
