@@ -9,6 +9,7 @@
 
 #include "adapters/os/clock.h"
 #include "adapters/os/mem.h"
+#include "tests/load/bench.h"
 
 struct way {
     const char *name;
@@ -36,11 +37,5 @@ struct way ours_way(const char *program, const char *directory, unsigned port);
 struct way peer_way(const char *program, const char *directory, unsigned port);
 void ours_free(struct way *w);
 void peer_free(struct way *w);
-
-void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
-/* Starts a program with HOME in the directory and its output in a file there; it ends with us. */
-void start_program(const char *const *argv, const char *directory);
-/* Connects to the loopback, again until something listens there. */
-int connect_to(unsigned port);
 
 #endif

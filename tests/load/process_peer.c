@@ -10,6 +10,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "tests/load/http.h"
 #include "tests/load/process_bench.h"
 
 enum { IDLE_S = 2, POLL_US = 2000 };
@@ -18,100 +19,21 @@ struct peer {
     unsigned port;
 };
 
-/* ---- HTTP ---- */
-
-struct connection {
-    int fd;
-    struct sa_buf in; /* what came and was not used yet */
-};
-
-static struct connection *connection_new(unsigned port)
-{
-    struct connection *c = sa_calloc(1, sizeof *c);
-    c->fd = connect_to(port);
-    return c;
-}
-
-static void connection_free(struct connection *c)
-{
-    close(c->fd);
-    sa_buf_fini(&c->in);
-    free(c);
-}
-
-static void send_all(struct connection *c, const void *p, size_t n)
-{
-    for (size_t at = 0; at < n;) {
-        ssize_t r = send(c->fd, (const char *)p + at, n - at, MSG_NOSIGNAL);
-        if (r <= 0)
-            die("peer: send: %s", strerror(errno));
-        at += (size_t)r;
-    }
-}
-
-/* false: the end, or nothing for IDLE_S on a connection with a timeout. */
-static bool more(struct connection *c)
-{
-    ssize_t r = recv(c->fd, sa_buf_reserve(&c->in, 65536), 65536, 0);
-    if (r <= 0)
-        return false;
-    c->in.len += (size_t)r;
-    return true;
-}
-
-/* Reads the head of an answer: its length with the blank line. */
-static size_t read_head(struct connection *c)
-{
-    for (;;) {
-        const char *end = c->in.len ? memmem(c->in.data, c->in.len, "\r\n\r\n", 4) : NULL;
-        if (end)
-            return (size_t)(end - (const char *)c->in.data) + 4;
-        if (!more(c))
-            die("peer: no answer");
-    }
-}
-
-static void send_request(struct connection *c, const char *method, const char *path, const char *body)
-{
-    cleanup_free char *text =
-        sa_format("%s %s HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-                  "content-length: %zu\r\n\r\n%s",
-                  method, path, strlen(body), body);
-    send_all(c, text, strlen(text));
-}
-
-/* The body of the answer; free() it. */
-static char *call(struct connection *c, const char *method, const char *path, const char *body)
-{
-    send_request(c, method, path, body);
-    size_t head = read_head(c);
-    cleanup_free char *text = sa_strndup((const char *)c->in.data, head);
-    const char *length = strcasestr(text, "content-length:");
-    size_t n = length ? strtoul(length + strlen("content-length:"), NULL, 10) : 0;
-    while (c->in.len < head + n)
-        if (!more(c))
-            die("peer: an answer is cut");
-    char *answer = sa_strndup((const char *)c->in.data + head, n);
-    sa_buf_consume(&c->in, head + n);
-    if (strncmp(text, "HTTP/1.1 2", 10) != 0)
-        die("peer: %s %s: %.60s %s", method, path, text, answer);
-    return answer;
-}
-
 static void *lane_new(void *user)
 {
     struct peer *p = user;
-    return connection_new(p->port);
+    return http_new(p->port);
 }
 
 static void lane_free(void *lane)
 {
-    connection_free(lane);
+    http_free(lane);
 }
 
 static void run_true(void *lane)
 {
-    cleanup_free char *answer = call(lane, "POST", "/v1/processes/run", "{\"command\":\"true\",\"args\":[]}");
+    cleanup_free char *answer =
+        http_call(lane, "POST", "/v1/processes/run", "{\"command\":\"true\",\"args\":[]}");
     if (!strstr(answer, "\"exitCode\":0"))
         die("peer: %s", answer);
 }
@@ -126,7 +48,7 @@ static char *start(struct connection *c, const char *command, bool tty)
     for (const char *p = command; *p; p++)
         sa_buf_addf(&body, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
     sa_buf_addf(&body, "\"],\"tty\":%s}", tty ? "true" : "false");
-    cleanup_free char *answer = call(c, "POST", "/v1/processes", sa_buf_string(&body));
+    cleanup_free char *answer = http_call(c, "POST", "/v1/processes", sa_buf_string(&body));
     sa_buf_fini(&body);
     const char *id = strstr(answer, "\"id\":\"");
     if (!id)
@@ -137,29 +59,29 @@ static char *start(struct connection *c, const char *command, bool tty)
 
 static bool is_running(struct connection *c, const char *path)
 {
-    cleanup_free char *answer = call(c, "GET", path, "");
+    cleanup_free char *answer = http_call(c, "GET", path, "");
     return strstr(answer, "\"status\":\"running\"") != NULL;
 }
 
 static void end(struct connection *c, const char *path)
 {
     cleanup_free char *kill = sa_format("%s/kill?waitMs=2000", path);
-    free(call(c, "POST", kill, ""));
+    free(http_call(c, "POST", kill, ""));
     while (is_running(c, path))
         usleep(POLL_US);
-    free(call(c, "DELETE", path, ""));
+    free(http_call(c, "DELETE", path, ""));
 }
 
 /* It has no call that waits for an end. */
 static void capture(void *user, const char *command)
 {
     struct peer *p = user;
-    struct connection *c = connection_new(p->port);
+    struct connection *c = http_new(p->port);
     cleanup_free char *path = start(c, command, false);
     while (is_running(c, path))
         usleep(POLL_US);
     end(c, path);
-    connection_free(c);
+    http_free(c);
 }
 
 static void set_timeout(struct connection *c)
@@ -205,13 +127,13 @@ static bool take_chunk(struct connection *c, struct sa_buf *lines)
 static uint64_t follow(void *user, const char *command, uint64_t *ret_last_ns)
 {
     struct peer *p = user;
-    struct connection *c = connection_new(p->port), *s = connection_new(p->port);
+    struct connection *c = http_new(p->port), *s = http_new(p->port);
     struct sa_buf lines = {0};
     uint64_t got = 0;
     cleanup_free char *path = start(c, command, false);
     cleanup_free char *logs = sa_format("%s/logs?stream=stdout&follow=true", path);
-    send_request(s, "GET", logs, "");
-    sa_buf_consume(&s->in, read_head(s));
+    http_request(s, "GET", logs, "");
+    sa_buf_consume(&s->in, http_read_head(s));
     set_timeout(s);
     do {
         uint64_t before = got;
@@ -221,11 +143,11 @@ static uint64_t follow(void *user, const char *command, uint64_t *ret_last_ns)
             got += count_data(&lines);
         if (got != before)
             *ret_last_ns = sa_now_ns();
-    } while (more(s) || is_running(c, path));
+    } while (http_more(s) || is_running(c, path));
     sa_buf_fini(&lines);
     end(c, path);
-    connection_free(s);
-    connection_free(c);
+    http_free(s);
+    http_free(c);
     return got;
 }
 
@@ -238,16 +160,16 @@ struct view {
 
 static void open_view(struct view *v, struct peer *p, const char *command)
 {
-    v->c = connection_new(p->port);
-    v->s = connection_new(p->port);
+    v->c = http_new(p->port);
+    v->s = http_new(p->port);
     v->path = start(v->c, command, true);
     cleanup_free char *request = sa_format("GET %s/terminal/ws HTTP/1.1\r\nhost: 127.0.0.1\r\n"
                                            "connection: Upgrade\r\nupgrade: websocket\r\n"
                                            "sec-websocket-version: 13\r\n"
                                            "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
                                            v->path);
-    send_all(v->s, request, strlen(request));
-    size_t head = read_head(v->s);
+    http_send(v->s, request, strlen(request));
+    size_t head = http_read_head(v->s);
     if (strncmp((const char *)v->s->in.data, "HTTP/1.1 101", 12) != 0)
         die("peer: no websocket");
     sa_buf_consume(&v->s->in, head);
@@ -257,8 +179,8 @@ static void open_view(struct view *v, struct peer *p, const char *command)
 static void close_view(struct view *v)
 {
     end(v->c, v->path);
-    connection_free(v->s);
-    connection_free(v->c);
+    http_free(v->s);
+    http_free(v->c);
     free(v->path);
 }
 
@@ -267,7 +189,7 @@ static void type(struct view *v, const char *key)
     cleanup_free char *text = sa_format("{\"type\":\"input\",\"data\":\"%s\"}", key);
     uint8_t frame[128] = {0x81, (uint8_t)(0x80 | strlen(text))}; /* the mask is 0 */
     memcpy(frame + 6, text, strlen(text));
-    send_all(v->s, frame, 6 + strlen(text));
+    http_send(v->s, frame, 6 + strlen(text));
 }
 
 /* The next frame's payload, valid until the next call; its opcode, or -1: nothing came. */
@@ -293,7 +215,7 @@ static int next_frame(struct view *v, size_t *used, const uint8_t **ret_data, si
             *used = head + (size_t)n;
             return b[0] & 0x0f;
         }
-        if (!more(v->s))
+        if (!http_more(v->s))
             return -1;
     }
 }
