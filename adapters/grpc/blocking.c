@@ -120,7 +120,7 @@ int rpc_gen_put(struct rpc_stream *s, const ProtobufCMessage *msg, sa_error **er
     sa_loop_lock(s->loop);
     bool over = false;
     if (s->request && !rpc_gen_write(s->request, msg)) {
-        over = request_is_over(s->request); /* how it ended is told behind the messages: by next() */
+        over = request_is_over(s->request);
         pthread_mutex_lock(&s->lock);
         s->full = !over;
         pthread_mutex_unlock(&s->lock);
@@ -128,6 +128,9 @@ int rpc_gen_put(struct rpc_stream *s, const ProtobufCMessage *msg, sa_error **er
     sa_loop_unlock(s->loop);
 
     pthread_mutex_lock(&s->lock);
+    /* How it ended is told behind the messages: behind one that nobody has read, not here. */
+    while (over && !s->ended && !s->message)
+        pthread_cond_wait(&s->cond, &s->lock);
     int r = s->ended || over ? fail_ended(s, err) : 0;
     pthread_mutex_unlock(&s->lock);
     return r;

@@ -436,9 +436,10 @@ static void *worker(void *arg)
         }
         pthread_mutex_unlock(&loop->work_lock);
         t->work(t->user);
-        acquire(loop);
-        defer(loop, t);
-        release(loop);
+        sa_loop_lock(loop);
+        t->done(t->user);
+        sa_loop_unlock(loop);
+        free(t);
         pthread_mutex_lock(&loop->work_lock);
     }
     pthread_mutex_unlock(&loop->work_lock);

@@ -75,7 +75,7 @@ void sa_defer(struct sa_loop *loop, void (*fn)(void *user), void *user);
  * By the loop thread, outside of sa_loop_run. */
 void sa_loop_settle(struct sa_loop *loop);
 
-/* Runs `work` on a bounded pool of threads WITHOUT the lock, then `done` on the loop thread under it.
+/* Runs `work` on a bounded pool of threads WITHOUT the lock, then `done` there under it.
  * Work that is queued when the loop is freed is run and its done is called. */
 void sa_work(struct sa_loop *loop, void (*work)(void *user), void (*done)(void *user), void *user);
 

@@ -33,10 +33,10 @@ static void read_one(const char *path)
     close(fd);
 }
 
-static void write_one(const char *path)
+static void write_one(const char *path, size_t i)
 {
     static const char content[SMALL];
-    cleanup_free char *temp = sa_format("%s.tmp", path);
+    cleanup_free char *temp = sa_format("%s.%zu.tmp", path, i);
     int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (write(fd, content, sizeof content) != SMALL || close(fd) < 0 || rename(temp, path) < 0)
         die("write %s", path);
@@ -49,7 +49,7 @@ static void *run_lane(void *user)
         cleanup_free char *path = sa_format("%s/f%zu", l->dir, i % FILES);
         uint64_t start = sa_now_ns();
         if (l->write)
-            write_one(path);
+            write_one(path, i);
         else
             read_one(path);
         l->ns[i] = sa_now_ns() - start;
