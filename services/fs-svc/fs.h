@@ -22,6 +22,7 @@ enum {
 
 struct bus_publisher;
 struct change;
+struct fs_intents;
 struct fs_turn;
 struct fs_uploads;
 struct service;
@@ -36,7 +37,8 @@ struct fs_service {
     struct bus_publisher *bus;
     struct writing *writings; /* under way; write_api.c's */
     struct change *changes;   /* under way; change.c's */
-    struct fs_turn *turns;    /* of what takes effect */
+    struct fs_intents *intents;
+    struct fs_turn *turns; /* of what takes effect */
     struct fs_uploads *uploads;
     size_t n_calls;
     size_t n_tasks; /* task.h */

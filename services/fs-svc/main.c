@@ -23,20 +23,19 @@
  *     path.c        resolving a path beneath a root
  *     identity.c    with the agent user's rights
  *     info.c dir.c  telling about files
- *     replace.c     replacing one atomically; patch.c: old content with a piece of new
- *     place.c       a name in a directory, for what makes, renames and removes names
- *     tree.c        walking a tree in slices: remove.c, copy.c, usage.c
- *     transfer.c    moving and copying to another name
- *     make.c        directories, links, attributes
- *     walk.c glob.c a tree in order, without what ignore files and globs leave out
- *     grep.c rank.c lines of a file, and how well a path fits what was typed
- *     archive.c unpack.c pack.c scratch.c    archives, and the place where one grows */
+ *     replace.c     replacing one atomically; patch.c: old content with a piece of new; intents.c: where
+ * temporary files may be that no record tells of place.c       a name in a directory, for what makes, renames
+ * and removes names tree.c        walking a tree in slices: remove.c, copy.c, usage.c transfer.c    moving
+ * and copying to another name make.c        directories, links, attributes walk.c glob.c a tree in order,
+ * without what ignore files and globs leave out grep.c rank.c lines of a file, and how well a path fits what
+ * was typed archive.c unpack.c pack.c scratch.c    archives, and the place where one grows */
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "adapters/os/log.h"
 #include "services/fs-svc/fs.h"
+#include "services/fs-svc/intents.h"
 #include "services/fs-svc/uploads.h"
 #include "services/runtime/service.h"
 
@@ -75,6 +74,7 @@ static const struct archive_service_handlers archive_handlers = {
 
 static void free_parts(struct fs_service *fs)
 {
+    fs_intents_free(fs->intents);
     fs_roots_free(fs->roots);
     fs_identity_free(fs->identity);
     free(fs);
@@ -110,7 +110,10 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
         fs->records =
             fs_records_open(fs->loop, service_data_dir(svc),
                             store_durability_of(service_text(svc, "durability")), fs->identity, err);
+    cleanup_free char *intents = sa_format("%s/intents", service_data_dir(svc));
     if (fs->records)
+        fs->intents = fs_intents_open(intents, fs->identity, err);
+    if (fs->intents)
         fs->bus = service_bus(svc, fs_records_epoch(fs->records), err);
     if (!fs->bus || fs_uploads_open(fs, err) < 0) {
         fs_uploads_free(fs);

@@ -10,16 +10,22 @@
  *
  * RECORD makes the temporary file findable before it exists; NOTE waits until its inode is recorded, which
  * was begun right after CREATE, so that a crash after the rename is known to be one. From FINISH on a cancel
- * comes too late. TURN waits for other writes to the same file to have taken effect. */
+ * comes too late.
+ * A write without a request_id is quick: nobody asks for it again, so it has no record of its own but an
+ * intent (intents.h), is answered after FINISH, and goes
+ *
+ *     WAIT_OPEN ──open──▶ LOCATE (and create) ▶ WRITE ▶ TURN ▶ FINISH (and write the rest) ▶ reply ▶ RESULT
+ *
+ * TURN waits for other writes to the same file to have taken effect. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "adapters/nng/bus.h"
 #include "adapters/os/fault.h"
 #include "adapters/os/log.h"
 #include "adapters/os/sha256.h"
 #include "services/fs-svc/fs.h"
+#include "services/fs-svc/intents.h"
 #include "services/fs-svc/replace.h"
 #include "services/fs-svc/turns.h"
 #include "services/runtime/service.h"
@@ -36,6 +42,9 @@ struct writing {
     struct fs_replace_options opt;
     struct fs_replace replace;
     struct fs_turn turn;
+    int intent;    /* its slot; -1: none */
+    bool quick;    /* without a record of its own */
+    bool answered; /* before the result was stored */
     bool located;
     uint64_t size, came;   /* announced (UINT64_MAX: not), and taken from the stream */
     const uint8_t *sha256; /* announced; NULL: not */
@@ -64,6 +73,7 @@ static void writing_free(struct writing *w)
             break;
         }
     fs_turn_leave(&w->fs->turns, &w->turn);
+    fs_intents_release(w->fs->intents, w->intent);
     if (w->located)
         fs_replace_fini(&w->replace);
     fs_info_fini(&w->info);
@@ -87,6 +97,26 @@ static void give_up(struct writing *w, sa_error *err)
 
 /* ---- on a worker ---- */
 
+static void create(struct writing *w)
+{
+    if (w->quick &&
+        fs_intents_set(w->fs->intents, w->intent, w->replace.dir, w->replace.temp, &w->step_err) < 0)
+        return;
+    SA_FAULT("write.intent");
+    if (fs_replace_create(&w->replace, &w->step_err) == 0 && w->size != UINT64_MAX)
+        fs_replace_reserve(&w->replace, w->size, &w->step_err);
+}
+
+static int write_chunk(struct writing *w)
+{
+    if (fs_replace_write(&w->replace, w->chunk.data, w->chunk.len, &w->step_err) < 0)
+        return -1;
+    if (w->sha256)
+        sa_sha256_add(&w->digest, w->chunk.data, w->chunk.len);
+    w->chunk.len = 0;
+    return 0;
+}
+
 static void work(void *user)
 {
     struct writing *w = user;
@@ -99,21 +129,23 @@ static void work(void *user)
         sa_id_format(w->id, id);
         w->located =
             fs_replace_locate(w->target.root, w->target.path, &w->opt, id, &w->replace, &w->step_err) == 0;
+        if (w->located && w->quick)
+            create(w);
         break;
     case CREATE:
-        if (fs_replace_create(&w->replace, &w->step_err) == 0 && w->size != UINT64_MAX)
-            fs_replace_reserve(&w->replace, w->size, &w->step_err);
+        create(w);
         break;
     case WRITE:
-        fs_replace_write(&w->replace, w->chunk.data, w->chunk.len, &w->step_err);
-        if (w->sha256)
-            sa_sha256_add(&w->digest, w->chunk.data, w->chunk.len);
+        write_chunk(w);
         break;
     case FINISH:
-        fs_replace_finish(&w->replace, &w->info, &w->step_err);
+        if (write_chunk(w) == 0 && fs_replace_finish(&w->replace, &w->info, &w->step_err) == 0 && w->quick)
+            fs_intents_clear(w->fs->intents, w->intent);
         break;
     case UNDO:
         fs_replace_abort(&w->replace);
+        if (w->quick)
+            fs_intents_clear(w->fs->intents, w->intent);
         break;
     default:
         break;
@@ -237,24 +269,12 @@ static void answer(struct writing *w, FileInfo *file)
         write_file_reply(w->call, &res);
 }
 
-void fs_tell_written(struct fs_service *fs, const char *root, FileInfo *file, uint64_t seq)
-{
-    FileChanged m = FILE_CHANGED__INIT;
-    m.root = (char *)(uintptr_t)root;
-    m.file = file;
-    m.kind = FILE_CHANGE_KIND_MODIFIED;
-    size_t n = file_changed__get_packed_size(&m);
-    cleanup_free uint8_t *packed = sa_malloc(n);
-    file_changed__pack(&m, packed);
-    cleanup_free char *stream = sa_format("fs/%s", root), *topic = sa_format("%s/write", stream);
-    bus_publish(fs->bus, topic, stream, seq, seq - 1, packed, n);
-}
-
 static void succeed(struct writing *w)
 {
     FileInfo *file = fs_info_to_proto(w->arena, &w->info, w->target.path);
     fs_tell_written(w->fs, w->record.root, file, w->seq);
-    answer(w, file);
+    if (!w->answered)
+        answer(w, file);
     writing_free(w);
 }
 
@@ -314,16 +334,22 @@ static void take_turn(struct writing *w)
         finish(w);
 }
 
+static void take_pending(struct writing *w)
+{
+    struct sa_buf empty = w->chunk;
+    w->chunk = w->pending;
+    w->pending = empty;
+    w->pending.len = 0;
+    hold_stream(w, false);
+}
+
 static void write_more(struct writing *w)
 {
-    if (w->pending.len) {
-        struct sa_buf empty = w->chunk;
-        w->chunk = w->pending;
-        w->pending = empty;
-        w->pending.len = 0;
-        hold_stream(w, false);
+    if (w->pending.len && (!w->ended || w->sha256)) {
+        take_pending(w);
         run(w, WRITE);
     } else if (w->ended && !w->noting) {
+        take_pending(w); /* goes with the last step */
         take_turn(w);
     } else {
         w->state = w->ended ? NOTE : WRITE;
@@ -332,8 +358,10 @@ static void write_more(struct writing *w)
 
 static void undo(struct writing *w)
 {
-    if (w->state == WAIT_OPEN || w->state == REPEAT || w->state == LOCATE)
+    if (w->state == WAIT_OPEN || w->state == REPEAT || (w->state == LOCATE && !w->located))
         fail(w); /* nothing was recorded */
+    else if (w->state == UNDO && w->quick)
+        fail(w);
     else if (w->state == UNDO)
         forget(w);
     else if (w->state == FORGET)
@@ -374,7 +402,10 @@ static void advance(struct writing *w)
             repeat(w);
         break;
     case LOCATE:
-        if (w->located)
+        if (w->located && w->quick) {
+            w->state = WRITE;
+            write_more(w);
+        } else if (w->located)
             record(w);
         else
             run(w, LOCATE);
@@ -395,6 +426,10 @@ static void advance(struct writing *w)
         break;
     case FINISH:
         fs_turn_leave(&w->fs->turns, &w->turn);
+        if (w->quick) { /* what is stored is the number of the change only */
+            answer(w, fs_info_to_proto(w->arena, &w->info, w->target.path));
+            w->answered = true;
+        }
         result(w);
         break;
     case RESULT:
@@ -482,6 +517,8 @@ static int open_write(struct writing *w, const WriteFileOpen *open, sa_error **e
     int found = *open->request_id ? find_request(w, open, err) : 0;
     if (found < 0 || fs_target_init(&w->target, w->fs, w->call, open->root, open->path, err) < 0)
         return -1;
+    w->intent = *open->request_id ? -1 : fs_intents_take(w->fs->intents);
+    w->quick = w->intent >= 0;
     w->state = found ? REPEAT : LOCATE;
     return 0;
 }
@@ -548,6 +585,7 @@ void fs_write_file(void *api, struct rpc_call *call)
     w->id = sa_id_new();
     w->arena = sa_arena_new();
     w->size = UINT64_MAX;
+    w->intent = -1;
     w->record = (WriteRecord)WRITE_RECORD__INIT;
     w->next = w->fs->writings;
     w->fs->writings = w;
