@@ -7,6 +7,10 @@
  *     calls.c    unary gRPC methods as JSON
  *     sse.c      events of a session, as a page or as a stream
  *     events.c   the subscription and the windows of recent events that streams read from
+ *     files.c, file_list.c, file_content.c, file_upload.c            /v1/fs
+ *     processes.c, process_{run,stop,input,logs,config,env}.c        /v1/processes
+ *     terminal_link.c   typing into a terminal that others may use, too
+ *     peer.c     queries, bodies and problems of both, as clients of the npm package know them
  *     static.c   the page at /ui/
  *     problem.c  errors as application/problem+json */
 #include <stdlib.h>
@@ -72,6 +76,29 @@ static const struct route routes[] = {
      .body_max = 4096},
     {"DELETE", "/v1/sessions/{sessionId}/members/{memberId}", calls_unary, .rpc = PRESENCE "LeaveSession",
      .status = 204},
+
+    /* As the clients of the npm package `sandbox-agent` know them. */
+    {"GET", "/v1/fs/entries", files_list, .rpc = NULL},
+    {"GET", "/v1/fs/file", files_get, .rpc = NULL},
+    {"PUT", "/v1/fs/file", files_put, .takes_stream = true},
+    {"DELETE", "/v1/fs/entry", files_delete, .rpc = NULL},
+    {"POST", "/v1/fs/mkdir", files_mkdir, .rpc = NULL},
+    {"POST", "/v1/fs/move", files_move, .body_max = GATEWAY_SMALL_MAX},
+    {"GET", "/v1/fs/stat", files_stat, .rpc = NULL},
+    {"POST", "/v1/fs/upload-batch", files_unpack, .takes_stream = true},
+
+    {"GET", "/v1/processes/config", processes_get_config, .rpc = NULL},
+    {"POST", "/v1/processes/config", processes_set_config, .body_max = GATEWAY_SMALL_MAX},
+    {"POST", "/v1/processes/run", processes_run, .body_max = GATEWAY_SPEC_MAX},
+    {"GET", "/v1/processes", processes_list, .rpc = NULL},
+    {"POST", "/v1/processes", processes_create, .body_max = GATEWAY_SPEC_MAX},
+    {"GET", "/v1/processes/{processId}", processes_get, .rpc = NULL},
+    {"DELETE", "/v1/processes/{processId}", processes_delete, .rpc = NULL},
+    {"POST", "/v1/processes/{processId}/stop", processes_stop, .rpc = NULL},
+    {"POST", "/v1/processes/{processId}/kill", processes_kill, .rpc = NULL},
+    {"GET", "/v1/processes/{processId}/logs", processes_logs, .rpc = NULL},
+    {"POST", "/v1/processes/{processId}/input", processes_input, .body_max = GATEWAY_SPEC_MAX},
+    {"POST", "/v1/processes/{processId}/terminal/resize", processes_resize, .body_max = GATEWAY_SMALL_MAX},
     {0},
 };
 
@@ -128,8 +155,11 @@ static void on_head(void *user, struct http_request *r)
         .gw = gw, .http = r, .route = m.route, .n_params = m.n_params, .start_ms = sa_now_ms()};
     memcpy(x->params, m.params, sizeof(x->params));
     http_set_user(r, x);
-    if (auth_check(x))
-        http_accept_body(r, m.route->body_max, problem_too_large);
+    if (!auth_check(x))
+        return;
+    http_accept_body(r, m.route->body_max, problem_too_large);
+    if (m.route->takes_stream)
+        m.route->handle(x);
 }
 
 static void on_handle(void *user, struct http_request *r)
@@ -207,6 +237,7 @@ static void state_free(struct state *s)
     http_server_free(s->gw.http);
     events_free(s->gw.events);
     sa_timer_free(s->tick);
+    process_env_fini(&s->gw);
     free(s);
 }
 
@@ -217,6 +248,9 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
     static_init();
     calls_check_routes(routes);
     s->gw = (struct gateway){.svc = svc, .session = service_peer(svc, "session"), .routes = routes};
+    s->gw.process = service_peer(svc, "process");
+    s->gw.fs = service_peer(svc, "fs");
+    process_env_init(&s->gw);
     s->gw.events = events_new(&s->gw);
     if (listen_http(&s->gw, err) < 0) {
         state_free(s);
