@@ -20,6 +20,7 @@ enum {
 
 struct events;
 struct input;
+struct terminal_ws;
 
 struct gateway {
     struct service *svc;
@@ -29,7 +30,8 @@ struct gateway {
     char *home;                     /* of the user that processes run as: where relative paths begin */
     struct http_server *http;
     struct events *events;
-    struct input *inputs; /* of processes, under way or waiting (process_input.c) */
+    struct terminal_ws *terminals; /* open ones */
+    struct input *inputs;          /* of processes, under way or waiting (process_input.c) */
     const struct route *routes;
     bool draining;
 };
@@ -120,6 +122,8 @@ void processes_logs(struct exchange *x); /* JSON, or server-sent events with fol
 /* ---- terminal_ws.c ---- */
 
 void terminal_ws(struct exchange *x); /* WebSocket */
+/* Ends all terminals with `going away`. */
+void terminal_ws_drain(struct gateway *gw);
 
 /* ---- static.c ---- */
 

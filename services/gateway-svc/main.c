@@ -9,6 +9,7 @@
  *     events.c   the subscription and the windows of recent events that streams read from
  *     files.c, file_list.c, file_content.c, file_upload.c            /v1/fs
  *     processes.c, process_{run,stop,input,logs,config,env}.c        /v1/processes
+ *     terminal_ws.c, websocket.c   a terminal over WebSocket (wslay)
  *     terminal_link.c   typing into a terminal that others may use, too
  *     peer.c     queries, bodies and problems of both, as clients of the npm package know them
  *     static.c   the page at /ui/
@@ -98,6 +99,7 @@ static const struct route routes[] = {
     {"POST", "/v1/processes/{processId}/kill", processes_kill, .rpc = NULL},
     {"GET", "/v1/processes/{processId}/logs", processes_logs, .rpc = NULL},
     {"POST", "/v1/processes/{processId}/input", processes_input, .body_max = GATEWAY_SPEC_MAX},
+    {"GET", "/v1/processes/{processId}/terminal/ws", terminal_ws, .token_in_query = true},
     {"POST", "/v1/processes/{processId}/terminal/resize", processes_resize, .body_max = GATEWAY_SMALL_MAX},
     {0},
 };
@@ -269,6 +271,7 @@ static void drain(void *state)
     s->gw.draining = true;
     http_server_drain(s->gw.http);
     sse_drain(&s->gw);
+    terminal_ws_drain(&s->gw);
 }
 
 /* The loop has ended, but answers are still on their way. */
