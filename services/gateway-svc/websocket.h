@@ -2,7 +2,7 @@
  * websocket.c includes wslay.h.
  *
  * Everything is called, and every callback runs, under the service lock. Frames that break the protocol, text
- * that is no UTF-8 and messages over the limit end the connection with the code that says so. A client that
+ * that is no UTF-8 and messages over the limit end the connection with a close frame. A client that
  * reads nothing for WEBSOCKET_STALL_MS, or does not answer pings, is dropped. */
 #ifndef SERVICES_GATEWAY_SVC_WEBSOCKET_H_
 #define SERVICES_GATEWAY_SVC_WEBSOCKET_H_
