@@ -15,7 +15,8 @@ enum {
     GATEWAY_SMALL_MAX = 64 << 10,  /* of a few names and numbers */
     GATEWAY_MESSAGE_MAX = 4 << 20, /* bytes of the gRPC message made of it */
     GATEWAY_ENV_MAX = 8,
-    GATEWAY_CALL_MS = 15000, /* a call to another service, its restart included */
+    GATEWAY_LONG_CALL_MS = 600000, /* one that takes as long as its work */
+    GATEWAY_CALL_MS = 15000,       /* a call to another service, its restart included */
 };
 
 struct events;

@@ -15,6 +15,7 @@ struct route {
     void (*handle)(struct exchange *x);
     const char *rpc;     /* for handlers that call a method: its gRPC path */
     unsigned status;     /* of success; 0: 200 */
+    uint32_t call_ms;    /* how long the method may take; 0: GATEWAY_CALL_MS */
     bool open;           /* needs no token */
     size_t body_max;     /* bytes; 0: no body */
     bool token_in_query; /* `access_token`: browsers cannot set headers of a WebSocket */
