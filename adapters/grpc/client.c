@@ -9,6 +9,7 @@
 
 enum {
     DEADLINE_MS = 30000, /* of unary calls */
+    LOOKAHEAD = 512 << 10,
     KEEPALIVE_MS = 30000,
     PING_TIMEOUT_MS = 20000,
     BACKOFF_MS = 50, /* a service that is restarted is back soon */
@@ -104,6 +105,9 @@ struct rpc_channel *rpc_channel_new(struct rpc_runtime *rt, const struct rpc_cha
         INT(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
             opt->max_message_bytes ? opt->max_message_bytes : RPC_MESSAGE_MAX),
         INT(GRPC_ARG_MAX_METADATA_SIZE, RPC_METADATA_MAX),
+        /* What is on its way to a reader that has stopped: gRPC would let it grow to several MiB a call. */
+        INT(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, LOOKAHEAD),
+        INT(GRPC_ARG_HTTP2_BDP_PROBE, 0),
         INT(GRPC_ARG_KEEPALIVE_TIME_MS, KEEPALIVE_MS),
         INT(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, PING_TIMEOUT_MS),
         INT(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
@@ -116,7 +120,7 @@ struct rpc_channel *rpc_channel_new(struct rpc_runtime *rt, const struct rpc_cha
         INT(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET, 1 << GRPC_COMPRESS_NONE),
     };
 #undef INT
-    size_t n = 11;
+    size_t n = 13;
     if (opt->tls && opt->tls->server_name)
         args[n++] = (grpc_arg){.type = GRPC_ARG_STRING,
                                .key = (char *)(uintptr_t)GRPC_SSL_TARGET_NAME_OVERRIDE_ARG,

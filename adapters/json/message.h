@@ -53,4 +53,11 @@ ProtobufCMessage *json_read_message(struct sa_arena *a, struct json v, const Pro
 int json_set_field(struct sa_arena *a, ProtobufCMessage *m, const char *name, const char *text,
                    const struct json_mapping *map, sa_error **err);
 
+/* What `bytes` fields use, for shapes that no descriptor describes. */
+
+/* Base64 with padding. Appends. */
+void json_base64(struct sa_buf *out, const uint8_t *p, size_t n);
+/* Both alphabets, padding optional. -1: not base64; *out is undefined then. Appends. */
+int json_unbase64(struct sa_buf *out, const char *p, size_t n);
+
 #endif

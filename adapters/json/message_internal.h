@@ -71,11 +71,6 @@ static inline char json_camel(const char **name)
     return upper && *p >= 'a' && *p <= 'z' ? (char)(*p - 'a' + 'A') : *p;
 }
 
-/* Base64 with padding. Appends. */
-void json_base64(struct sa_buf *out, const uint8_t *p, size_t n);
-/* Both alphabets, padding optional. -1: not base64. Appends. */
-int json_unbase64(struct sa_buf *out, const char *p, size_t n);
-
 /* RFC 3339 in UTC with as many digits of the second as it takes (0, 3, 6 or 9); false: out of range. */
 enum { JSON_TIME_TEXT = 32 };
 bool json_time_print(char ret[static JSON_TIME_TEXT], int64_t seconds, int32_t nanos);

@@ -177,7 +177,9 @@ bool json_time_parse(const char *p, int64_t *ret_seconds, int32_t *ret_nanos)
 
 enum json_bytes json_bytes_by_name(const ProtobufCMessageDescriptor *d, const ProtobufCFieldDescriptor *f)
 {
-    static const char *const text[] = {"cwd", "path", "name", "value"};
+    static const char *const text[] = {"cwd",     "path",      "name",      "value", "argv",
+                                       "env",     "to_path",   "target",    "home",  "link_target",
+                                       "command", "directory", "unreadable"};
     (void)d;
     if (strcmp(f->name, "agent_json") == 0 || strcmp(f->name, "json") == 0)
         return JSON_BYTES_JSON;

@@ -329,6 +329,8 @@ static enum outcome unpack_one(struct unpacking *u, const struct archive_item *i
     /* Also after a rename: of two links to one file it does nothing. */
     if (item->kind != ARCHIVE_DIR)
         unlinkat(u->scratch, PART, 0);
+    if (o == DONE && u->events->placed)
+        u->events->placed(u->events->user, path);
     return o;
 }
 

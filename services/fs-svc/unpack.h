@@ -35,6 +35,8 @@ struct unpack_options {
 struct unpack_events {
     /* An entry that is not there (not with `strict`). */
     void (*failed)(void *user, const char *name, const sa_error *err);
+    /* An entry that is in place: its path below the directory. NULL: nobody asks. */
+    void (*placed)(void *user, const char *path);
     /* Bytes of the archive so far, for the ratio; UINT64_MAX: the caller has left. */
     uint64_t (*packed)(void *user);
     void *user;

@@ -22,7 +22,7 @@
 #include "services/fs-svc/unpack.h"
 #include "services/runtime/service.h"
 
-enum { FAILURES_MAX = 100 };
+enum { FAILURES_MAX = 100, PATHS_MAX = 10000, PATHS_BYTES = 1 << 20 };
 #define ZIP "zip"
 
 struct uploading {
@@ -49,6 +49,8 @@ struct uploading {
     struct fs_info info;
     FailedEntry *failures[FAILURES_MAX];
     size_t n_failures;
+    ProtobufCBinaryData *paths; /* of the first entries in place, as many as were asked for */
+    size_t n_paths, max_paths, paths_bytes;
 };
 
 static void uploading_free(struct uploading *u)
@@ -119,6 +121,16 @@ static void failed(void *user, const char *name, const sa_error *err)
     f->reason = sa_arena_strdup(u->arena, err->reason);
     f->message = rpc_utf8(u->arena, err->message, strlen(err->message));
     u->failures[u->n_failures++] = f;
+}
+
+static void placed(void *user, const char *path)
+{
+    struct uploading *u = user;
+    size_t n = strlen(path);
+    if (u->n_paths == u->max_paths || u->paths_bytes + n > PATHS_BYTES)
+        return;
+    u->paths[u->n_paths++] = (ProtobufCBinaryData){n, sa_arena_memdup(u->arena, path, n)};
+    u->paths_bytes += n;
 }
 
 /* ---- the store, on the thread ---- */
@@ -202,7 +214,7 @@ static int read_start(struct uploading *u, sa_error **err)
 
 static int unpack_stream(struct uploading *u, sa_error **err)
 {
-    const struct unpack_events events = {.failed = failed, .packed = packed, .user = u};
+    const struct unpack_events events = {.failed = failed, .placed = placed, .packed = packed, .user = u};
     if (read_start(u, err) < 0)
         return -1;
     bool is_zip = archive_is_zip(u->chunk.data, u->chunk.len);
@@ -305,6 +317,8 @@ static void done(struct fs_task *t)
         res.n_failures = u->n_failures;
         res.failures = u->failures;
         res.directory = directory;
+        res.n_paths = u->n_paths;
+        res.paths = u->paths;
         upload_archive_reply(u->call, &res);
     }
     uploading_free(u);
@@ -320,6 +334,8 @@ static int take_options(struct uploading *u, const UploadArchiveOpen *open, sa_e
         return sa_fail(err, SA_INVALID_REQUEST, "max_entries is more than %d", UNPACK_ENTRIES_MAX);
     if (open->all_or_nothing && open->overwrite == OVERWRITE_POLICY_SKIP)
         return sa_fail(err, SA_INVALID_REQUEST, "all_or_nothing does not skip");
+    u->max_paths = open->max_paths < PATHS_MAX ? open->max_paths : PATHS_MAX;
+    u->paths = sa_arena_alloc(u->arena, (u->max_paths + 1) * sizeof *u->paths);
     u->beside = open->all_or_nothing;
     u->replace = open->overwrite == OVERWRITE_POLICY_REPLACE;
     u->opt = (struct unpack_options){

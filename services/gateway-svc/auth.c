@@ -85,12 +85,29 @@ static bool check_browser(struct exchange *x)
     return true;
 }
 
+static int find_token(void *user, const char *name, const char *value)
+{
+    const char **ret = user;
+    if (strcmp(name, "access_token") == 0)
+        *ret = value;
+    return 0;
+}
+
+/* The token that the caller shows, where this route takes it. */
+static const char *token_of(const struct exchange *x)
+{
+    const char *token = bearer(x->http);
+    if (!token && x->route->token_in_query)
+        http_query_each(x->http, find_token, &token);
+    return token;
+}
+
 bool auth_check(struct exchange *x)
 {
     x->principal = "";
     if (x->route->open)
         return true;
-    const char *principal = service_principal_of_token(x->gw->svc, bearer(x->http));
+    const char *principal = service_principal_of_token(x->gw->svc, token_of(x));
     if (!principal) {
         problem_token(x->http);
         return false;

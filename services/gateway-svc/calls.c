@@ -1,10 +1,15 @@
 /* Unary methods as JSON. One function serves them all: the route names the method, the descriptors say what
  * fits. */
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "sandboxagent/fs/v1/file_service.rpc.h"
 #include "sandboxagent/presence/v1/presence_service.rpc.h"
+#include "sandboxagent/process/v1/process_service.rpc.h"
+#include "sandboxagent/process/v1/terminal_service.rpc.h"
+#include "sandboxagent/provider/v1/sandbox_service.rpc.h"
 #include "sandboxagent/session/v1/agent_service.rpc.h"
 #include "sandboxagent/session/v1/permission_service.rpc.h"
 #include "sandboxagent/session/v1/session_service.rpc.h"
@@ -13,21 +18,38 @@
 const struct json_mapping gateway_answer_json = {.defaults = true, .bytes = json_bytes_by_name};
 const struct json_mapping gateway_event_json = {.defaults = false, .bytes = json_bytes_by_name};
 
-static const struct rpc_method *method_of(const char *path)
+/* Which of our peers offers which service. */
+static const struct {
+    const struct rpc_service *service;
+    size_t channel; /* in struct gateway */
+} services[] = {
+    {&session_service, offsetof(struct gateway, session)},
+    {&permission_service, offsetof(struct gateway, session)},
+    {&agent_service, offsetof(struct gateway, session)},
+    {&presence_service, offsetof(struct gateway, session)},
+    {&process_service, offsetof(struct gateway, process)},
+    {&terminal_service, offsetof(struct gateway, process)},
+    {&file_service, offsetof(struct gateway, fs)},
+    {&sandbox_service, offsetof(struct gateway, provider)},
+};
+
+/* *ret_channel: where it is, in struct gateway. */
+static const struct rpc_method *method_of(const char *path, size_t *ret_channel)
 {
-    static const struct rpc_service *const services[] = {&session_service, &permission_service,
-                                                         &agent_service, &presence_service};
     for (size_t i = 0; i < sizeof(services) / sizeof(*services); i++)
-        for (size_t k = 0; k < services[i]->n_methods; k++)
-            if (strcmp(services[i]->methods[k].path, path) == 0)
-                return &services[i]->methods[k];
+        for (size_t k = 0; k < services[i].service->n_methods; k++)
+            if (strcmp(services[i].service->methods[k].path, path) == 0) {
+                *ret_channel = services[i].channel;
+                return &services[i].service->methods[k];
+            }
     return NULL;
 }
 
 void calls_check_routes(const struct route *table)
 {
+    size_t channel;
     for (const struct route *r = table; r->method; r++)
-        if (r->rpc && !method_of(r->rpc))
+        if (r->rpc && !method_of(r->rpc, &channel))
             abort();
 }
 
@@ -133,7 +155,8 @@ static void abandon(struct exchange *x)
 void calls_unary(struct exchange *x)
 {
     cleanup_error sa_error *err = NULL;
-    const struct rpc_method *method = method_of(x->route->rpc);
+    size_t channel = 0;
+    const struct rpc_method *method = method_of(x->route->rpc, &channel);
     if (!is_json(x->http)) {
         problem_media_type(x->http, "application/json");
         return;
@@ -144,6 +167,11 @@ void calls_unary(struct exchange *x)
         return;
     }
     struct rpc_call_options opt = calls_options(x);
+    if (x->route->call_ms) {
+        opt.deadline_ms = x->route->call_ms;
+        opt.wait_for_ready = false; /* or a service that is away would be waited for as long */
+    }
     x->abandon = abandon;
-    x->state = rpc_unary(x->gw->session, method, req, &opt, on_done, x);
+    struct rpc_channel *const *peer = (const void *)((const char *)x->gw + channel);
+    x->state = rpc_unary(*peer, method, req, &opt, on_done, x);
 }

@@ -36,6 +36,14 @@ static size_t utf8_length(const uint8_t *p, size_t n)
     return 0;
 }
 
+bool http_is_utf8(const void *p, size_t n)
+{
+    for (size_t i = 0, k; i < n; i += k)
+        if ((k = utf8_length((const uint8_t *)p + i, n - i)) == 0)
+            return false;
+    return true;
+}
+
 char *http_decode(struct sa_arena *a, const char *p, size_t n)
 {
     char *out = sa_arena_alloc(a, n + 1);
@@ -50,11 +58,5 @@ char *http_decode(struct sa_arena *a, const char *p, size_t n)
         out[len++] = (char)(hex(p[i + 1]) * 16 + hex(p[i + 2]));
         i += 2;
     }
-    for (size_t i = 0; i < len;) {
-        size_t k = utf8_length((const uint8_t *)out + i, len - i);
-        if (k == 0)
-            return NULL;
-        i += k;
-    }
-    return out;
+    return http_is_utf8(out, len) ? out : NULL;
 }

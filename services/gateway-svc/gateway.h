@@ -11,17 +11,28 @@
 
 enum {
     GATEWAY_BODY_MAX = 8 << 20,    /* bytes of a JSON body: prompts may carry pictures */
+    GATEWAY_SPEC_MAX = 4 << 20,    /* of a command with its environment, or input */
+    GATEWAY_SMALL_MAX = 64 << 10,  /* of a few names and numbers */
     GATEWAY_MESSAGE_MAX = 4 << 20, /* bytes of the gRPC message made of it */
+    GATEWAY_ENV_MAX = 8,
+    GATEWAY_LONG_CALL_MS = 600000, /* one that takes as long as its work */
     GATEWAY_CALL_MS = 15000,       /* a call to another service, its restart included */
 };
 
 struct events;
+struct input;
+struct terminal_ws;
 
 struct gateway {
     struct service *svc;
     struct rpc_channel *session; /* session-svc: sessions, permissions, agents, presence */
+    struct rpc_channel *process, *fs, *provider;
+    char *env[GATEWAY_ENV_MAX + 1]; /* "NAME=value", what processes start with; then NULL */
+    char *home;                     /* of the user that processes run as: where relative paths begin */
     struct http_server *http;
     struct events *events;
+    struct terminal_ws *terminals; /* open ones */
+    struct input *inputs;          /* of processes, under way or waiting (process_input.c) */
     const struct route *routes;
     bool draining;
 };
@@ -38,6 +49,7 @@ struct exchange {
     /* When the request is over and this is set: gives up what is under way. */
     void (*abandon)(struct exchange *x);
     void *state;
+    void *data; /* the handler's own, in the request's arena */
 };
 
 /* A parameter of the path, decoded; it is one of the route's pattern. */
@@ -74,6 +86,45 @@ void sse_tick(struct gateway *gw);
 void sse_drain(struct gateway *gw);
 /* "<epoch>-<seq>"; *ret_epoch is the caller's to free. */
 bool sse_parse_id(const char *id, char **ret_epoch, uint64_t *ret_seq);
+
+/* ---- files.c, file_list.c, file_content.c, file_upload.c: /v1/fs as the peer's clients know it ---- */
+
+void files_stat(struct exchange *x);
+void files_mkdir(struct exchange *x);
+void files_delete(struct exchange *x);
+void files_move(struct exchange *x);
+void files_list(struct exchange *x);
+void files_get(struct exchange *x);    /* with Range and If-None-Match */
+void files_put(struct exchange *x);    /* takes_stream */
+void files_unpack(struct exchange *x); /* takes_stream: an archive */
+
+/* ---- process_env.c ---- */
+
+/* Sets home and env. Looks users up, which may block: at the start. */
+void process_env_init(struct gateway *gw);
+void process_env_fini(struct gateway *gw);
+
+/* ---- processes.c, process_run.c, process_config.c, process_stop.c, process_input.c, process_logs.c:
+ * /v1/processes likewise ---- */
+
+void processes_create(struct exchange *x);
+void processes_run(struct exchange *x);
+void processes_list(struct exchange *x);
+void processes_get(struct exchange *x);
+void processes_delete(struct exchange *x);
+void processes_get_config(struct exchange *x);
+void processes_set_config(struct exchange *x);
+void processes_resize(struct exchange *x);
+void processes_stop(struct exchange *x);
+void processes_kill(struct exchange *x);
+void processes_input(struct exchange *x);
+void processes_logs(struct exchange *x); /* JSON, or server-sent events with follow=true */
+
+/* ---- terminal_ws.c ---- */
+
+void terminal_ws(struct exchange *x); /* WebSocket */
+/* Ends all terminals with `going away`. */
+void terminal_ws_drain(struct gateway *gw);
 
 /* ---- static.c ---- */
 

@@ -3,9 +3,8 @@
  *  - while MHD_get_timeout is 0 the daemon has more to do and must be run again;
  *  - MHD_run must not be called from inside one of its callbacks: a timer of 0 ms does it a moment later;
  *  - a suspended connection has no timeout and notices nothing, so whoever suspends one looks after it. */
-#include "services/gateway-svc/http.h"
+#include "services/gateway-svc/http_internal.h"
 
-#include <microhttpd.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,52 +21,8 @@ enum {
     CONNECTION_MEMORY = HTTP_HEADER_MAX,
     RUNS_AT_ONCE = 8, /* of the daemon, before the loop gets a turn */
     STREAM_BLOCK = 16 << 10,
+    SIZED_BLOCK = 128 << 10,
     CHECK_MS = 1000, /* between looks for connections that are over time */
-};
-
-struct http_server {
-    struct sa_loop *loop;
-    struct http_options opt;
-    struct MHD_Daemon *daemon;
-    int epoll_fd;
-    struct sa_io *io;
-    struct sa_timer *timer;
-    int listen_fd;
-    uint16_t port;
-    bool draining;
-    bool local;
-    uint32_t active;
-    struct http_request *requests;       /* list */
-    struct http_connection *connections; /* list */
-    struct sa_timer *check;
-};
-
-/* What the library does not limit: the time that a request takes to arrive. */
-struct http_connection {
-    struct http_connection *next, **link;
-    int fd;
-    uint64_t deadline_ms; /* for what is to come; 0: nothing is */
-};
-
-struct http_request {
-    struct http_server *server;
-    struct MHD_Connection *conn;
-    struct http_request *next, **link;
-    struct sa_arena *arena;
-    const char *method, *path;
-    void *user;
-
-    struct sa_buf body;
-    size_t body_max, discarded;
-    void (*too_large)(struct http_request *r, size_t max);
-    bool handled, refused; /* refused: the rest of the body is of no interest */
-
-    struct MHD_Response *response; /* to be queued, or queued */
-    unsigned status;
-    bool queued, suspended;
-
-    struct http_stream stream;
-    void *stream_user;
 };
 
 /* ---- running the daemon ---- */
@@ -249,15 +204,35 @@ static enum MHD_Result begin(struct http_request *r)
     r->server->opt.head(r->server->opt.user, r);
     if (r->response)
         r->refused = true;
-    else if (length > r->body_max)
+    else if (!r->sink.take && length > r->body_max)
         refuse_body(r);
     if (r->refused && (length > HTTP_DISCARD_MAX || http_header(r, "Expect")))
         return queue(r);
     return MHD_YES;
 }
 
-static enum MHD_Result take_body(struct http_request *r, const char *data, size_t n)
+/* Whoever takes a body in pieces and has no room gets the rest again. The time in which a body must come is
+ * for those who send slowly, not for those who wait for us. */
+static void pass_body(struct http_request *r, const char *data, size_t *size)
 {
+    *size -= r->sink.take(r->sink_user, data, *size);
+    set_deadline(r->conn, *size ? 0 : r->server->opt.body_ms);
+    if (*size && !r->response)
+        suspend(r);
+}
+
+static enum MHD_Result take_body(struct http_request *r, const char *data, size_t *size)
+{
+    size_t n = *size;
+    if (r->sink.take && !r->response) {
+        pass_body(r, data, size);
+        return MHD_YES;
+    }
+    *size = 0;
+    if (r->sink.take && !r->refused) { /* answered in the middle: the answer goes out after the rest */
+        r->refused = true;
+        set_deadline(r->conn, r->server->opt.body_ms);
+    }
     if (!r->refused && r->body.len + n > r->body_max)
         refuse_body(r);
     if (!r->refused) {
@@ -265,7 +240,7 @@ static enum MHD_Result take_body(struct http_request *r, const char *data, size_
         return MHD_YES;
     }
     r->discarded += n;
-    return r->discarded > HTTP_DISCARD_MAX ? MHD_NO : MHD_YES;
+    return r->discarded > HTTP_DISCARD_MAX && !r->sink.take ? MHD_NO : MHD_YES;
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const char *url, const char *method,
@@ -281,15 +256,14 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn, const 
     }
     if (r->queued)
         return MHD_YES;
-    if (*size) {
-        size_t n = *size;
-        *size = 0;
-        return take_body(r, data, n);
-    }
+    if (*size)
+        return take_body(r, data, size);
     if (!r->handled) {
         r->handled = true;
         set_deadline(conn, 0);
-        if (!r->response)
+        if (!r->response && r->sink.take)
+            r->sink.end(r->sink_user);
+        else if (!r->response)
             s->opt.handle(s->opt.user, r);
     }
     if (r->response)
@@ -414,8 +388,8 @@ bool http_answered(const struct http_request *r)
     return r->response != NULL;
 }
 
-static void answer(struct http_request *r, unsigned status, const char *type, const char *const *headers,
-                   struct MHD_Response *response)
+void http_answer(struct http_request *r, unsigned status, const char *type, const char *const *headers,
+                 struct MHD_Response *response)
 {
     if (r->response || !response)
         abort();
@@ -435,15 +409,15 @@ void http_reply(struct http_request *r, unsigned status, const char *type, const
                 const char *const *headers)
 {
     /* The library takes void * but only copies. */
-    answer(r, status, type, headers,
-           MHD_create_response_from_buffer(n, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY));
+    http_answer(r, status, type, headers,
+                MHD_create_response_from_buffer(n, (void *)(uintptr_t)body, MHD_RESPMEM_MUST_COPY));
 }
 
 void http_reply_static(struct http_request *r, unsigned status, const char *type, const void *body, size_t n,
                        const char *const *headers)
 {
-    answer(r, status, type, headers,
-           MHD_create_response_from_buffer(n, (void *)(uintptr_t)body, MHD_RESPMEM_PERSISTENT));
+    http_answer(r, status, type, headers,
+                MHD_create_response_from_buffer(n, (void *)(uintptr_t)body, MHD_RESPMEM_PERSISTENT));
 }
 
 static ssize_t on_fill(void *cls, uint64_t position, char *buf, size_t max)
@@ -461,13 +435,31 @@ static ssize_t on_fill(void *cls, uint64_t position, char *buf, size_t max)
     return 0;
 }
 
-void http_stream(struct http_request *r, unsigned status, const char *type, const char *const *headers,
-                 const struct http_stream *stream, void *user)
+static void answer_stream(struct http_request *r, unsigned status, const char *type,
+                          const char *const *headers, uint64_t size, size_t block,
+                          const struct http_stream *stream, void *user)
 {
     r->stream = *stream;
     r->stream_user = user;
-    answer(r, status, type, headers,
-           MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, on_fill, r, NULL));
+    http_answer(r, status, type, headers, MHD_create_response_from_callback(size, block, on_fill, r, NULL));
+}
+
+void http_stream(struct http_request *r, unsigned status, const char *type, const char *const *headers,
+                 const struct http_stream *stream, void *user)
+{
+    answer_stream(r, status, type, headers, MHD_SIZE_UNKNOWN, STREAM_BLOCK, stream, user);
+}
+
+void http_stream_sized(struct http_request *r, unsigned status, const char *type, const char *const *headers,
+                       uint64_t size, const struct http_stream *stream, void *user)
+{
+    answer_stream(r, status, type, headers, size, SIZED_BLOCK, stream, user);
+}
+
+void http_receive(struct http_request *r, const struct http_sink *sink, void *user)
+{
+    r->sink = *sink;
+    r->sink_user = user;
 }
 
 void http_wake(struct http_request *r)
@@ -481,8 +473,8 @@ static int start_daemon(struct http_server *s, sa_error **err)
 {
     const struct http_options *o = &s->opt;
     s->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, s,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, s->listen_fd,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+        on_request, s, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, s->listen_fd,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)o->max_connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)o->max_per_address,
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)((o->idle_ms + 999) / 1000), MHD_OPTION_STRICT_FOR_CLIENT, 1,
@@ -564,7 +556,9 @@ void http_server_free(struct http_server *s)
     sa_timer_free(s->check);
     s->timer = NULL;
     for (struct http_request *r = s->requests; r; r = r->next) {
-        if (r->suspended)
+        if (r->upgraded)
+            http_end_upgrade(r);
+        else if (r->suspended)
             MHD_resume_connection(r->conn); /* the library cannot stop otherwise */
         r->suspended = false;
     }

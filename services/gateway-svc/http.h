@@ -65,6 +65,7 @@ const void *http_body(const struct http_request *r, size_t *ret_len);
 struct sa_arena *http_arena(struct http_request *r);
 /* Percent-decodes into the arena; NULL: bad escapes, NUL or invalid UTF-8. */
 char *http_decode(struct sa_arena *a, const char *p, size_t n);
+bool http_is_utf8(const void *p, size_t n); /* without NUL */
 
 /* Whoever routes the request keeps its own state with it. */
 void http_set_user(struct http_request *r, void *user);
@@ -75,6 +76,16 @@ void *http_user(const struct http_request *r);
 /* From `head`: a body up to max bytes is wanted. Default 0; a longer one is answered with too_large. */
 void http_accept_body(struct http_request *r, size_t max,
                       void (*too_large)(struct http_request *r, size_t max));
+/* From `head`: the body goes to the sink as it comes, whatever its size, and `handle` is not called. */
+struct http_sink {
+    /* Takes up to n bytes and returns how many. Fewer: the rest comes again after http_wake; until then the
+     * client is slowed down. Not called after an answer: what comes then is thrown away for body_ms at most,
+     * so that the answer arrives. */
+    size_t (*take)(void *user, const void *data, size_t n);
+    /* All of it was taken. Answers once, now or later. */
+    void (*end)(void *user);
+};
+void http_receive(struct http_request *r, const struct http_sink *sink, void *user);
 /* Was the request answered (or begun to be)? */
 bool http_answered(const struct http_request *r);
 /* The whole answer. body is copied unless keep (then it must live for ever). type NULL: no body. headers:
@@ -92,8 +103,23 @@ struct http_stream {
 };
 void http_stream(struct http_request *r, unsigned status, const char *type, const char *const *headers,
                  const struct http_stream *stream, void *user);
-/* There may be something to write. Any callback but the request's own `fill` may call it. */
+/* The same with a Content-Length; a stream that ends before it closes the connection. HEAD calls no fill. */
+void http_stream_sized(struct http_request *r, unsigned status, const char *type, const char *const *headers,
+                       uint64_t size, const struct http_stream *stream, void *user);
+/* There may be something to write, or room for more of the body. Any callback but the request's own `fill`
+ * may call it. */
 void http_wake(struct http_request *r);
+/* Hands the connection over to another protocol: 101 with the headers, then `open` gets the socket, which
+ * does not block, and what was already read from it. It is closed by http_close, or by http_server_free after
+ * `closing`; then `finished` comes as for any request. */
+struct http_upgrade {
+    void (*open)(void *user, int fd, const void *data, size_t n);
+    void (*closing)(void *user);
+};
+void http_switch(struct http_request *r, const char *const *headers, const struct http_upgrade *upgrade,
+                 void *user);
+/* Once `open` was called; the socket is not to be used after it. Never from inside `open`. */
+void http_close(struct http_request *r);
 /* The client has closed its end: nobody reads any more. */
 bool http_peer_gone(const struct http_request *r);
 

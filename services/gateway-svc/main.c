@@ -7,6 +7,11 @@
  *     calls.c    unary gRPC methods as JSON
  *     sse.c      events of a session, as a page or as a stream
  *     events.c   the subscription and the windows of recent events that streams read from
+ *     files.c, file_list.c, file_content.c, file_upload.c            /v1/fs
+ *     processes.c, process_{run,stop,input,logs,config,env}.c        /v1/processes
+ *     terminal_ws.c, websocket.c   a terminal over WebSocket (wslay)
+ *     terminal_link.c   typing into a terminal that others may use, too
+ *     peer.c     queries, bodies and problems of both, as clients of the npm package know them
  *     static.c   the page at /ui/
  *     problem.c  errors as application/problem+json */
 #include <stdlib.h>
@@ -24,6 +29,10 @@ enum { TICK_MS = 5000, STOP_MS = 3000, HEAD_MS = 15000, BODY_MS = 120000 };
 #define SESSION "/sandboxagent.session.v1.SessionService/"
 #define PERMISSION "/sandboxagent.session.v1.PermissionService/"
 #define PRESENCE "/sandboxagent.presence.v1.PresenceService/"
+#define PROCESS "/sandboxagent.process.v1.ProcessService/"
+#define TERMINAL "/sandboxagent.process.v1.TerminalService/"
+#define FILES "/sandboxagent.fs.v1.FileService/"
+#define SANDBOX "/sandboxagent.provider.v1.SandboxService/"
 #define AGENT "/sandboxagent.session.v1.AgentService/"
 
 static void health(struct exchange *x)
@@ -72,6 +81,81 @@ static const struct route routes[] = {
      .body_max = 4096},
     {"DELETE", "/v1/sessions/{sessionId}/members/{memberId}", calls_unary, .rpc = PRESENCE "LeaveSession",
      .status = 204},
+
+    /* The same and more as the services have it: messages and names of their own. */
+    {"GET", "/v1/processes/details", calls_unary, .rpc = PROCESS "ListProcesses"},
+    {"GET", "/v1/processes/census", calls_unary, .rpc = PROCESS "TakeCensus"},
+    {"POST", "/v1/processes/census/clear", calls_unary, .rpc = PROCESS "ClearStrays",
+     .body_max = GATEWAY_BODY_MAX},
+    {"GET", "/v1/processes/settings", calls_unary, .rpc = PROCESS "GetConfig"},
+    {"PATCH", "/v1/processes/settings", calls_unary, .rpc = PROCESS "SetConfig",
+     .body_max = GATEWAY_SMALL_MAX},
+    {"POST", "/v1/processes/start", calls_unary, .rpc = PROCESS "StartProcess", .status = 201,
+     .body_max = GATEWAY_SPEC_MAX},
+    {"POST", "/v1/processes/exec", calls_unary, .rpc = PROCESS "RunProcess", .call_ms = GATEWAY_LONG_CALL_MS,
+     .body_max = GATEWAY_SPEC_MAX},
+    {"GET", "/v1/processes/{processId}/details", calls_unary, .rpc = PROCESS "GetProcess"},
+    {"GET", "/v1/processes/{processId}/tree", calls_unary, .rpc = PROCESS "GetProcessTree"},
+    {"GET", "/v1/processes/{processId}/output", calls_unary, .rpc = PROCESS "ReadOutput"},
+    {"GET", "/v1/processes/{processId}/exit", calls_unary, .rpc = PROCESS "WaitProcess",
+     .call_ms = GATEWAY_LONG_CALL_MS},
+    {"POST", "/v1/processes/{processId}/signal", calls_unary, .rpc = PROCESS "SignalProcess",
+     .body_max = GATEWAY_SMALL_MAX},
+    {"POST", "/v1/processes/{processId}/end", calls_unary, .rpc = PROCESS "StopProcess",
+     .call_ms = GATEWAY_LONG_CALL_MS, .body_max = GATEWAY_SMALL_MAX},
+    {"GET", "/v1/processes/{processId}/terminal/screen", calls_unary, .rpc = TERMINAL "GetScreen"},
+    {"PUT", "/v1/processes/{processId}/terminal/size", calls_unary, .rpc = TERMINAL "ResizeTerminal",
+     .body_max = GATEWAY_SMALL_MAX},
+
+    {"GET", "/v1/files/roots", calls_unary, .rpc = FILES "ListRoots"},
+    {"GET", "/v1/files/stat", calls_unary, .rpc = FILES "StatFile"},
+    {"GET", "/v1/files/entries", calls_unary, .rpc = FILES "ListDirectory"},
+    {"GET", "/v1/files/usage", calls_unary, .rpc = FILES "GetUsage", .call_ms = GATEWAY_LONG_CALL_MS},
+    {"POST", "/v1/files/directory", calls_unary, .rpc = FILES "MakeDirectory", .status = 201,
+     .body_max = GATEWAY_SMALL_MAX},
+    {"POST", "/v1/files/delete", calls_unary, .rpc = FILES "DeleteFile", .call_ms = GATEWAY_LONG_CALL_MS,
+     .body_max = GATEWAY_SMALL_MAX},
+    {"POST", "/v1/files/move", calls_unary, .rpc = FILES "MoveFile", .call_ms = GATEWAY_LONG_CALL_MS,
+     .body_max = GATEWAY_SMALL_MAX},
+    {"POST", "/v1/files/copy", calls_unary, .rpc = FILES "CopyFile", .call_ms = GATEWAY_LONG_CALL_MS,
+     .body_max = GATEWAY_SMALL_MAX},
+    {"POST", "/v1/files/link", calls_unary, .rpc = FILES "MakeLink", .status = 201,
+     .body_max = GATEWAY_SMALL_MAX},
+    {"POST", "/v1/files/change", calls_unary, .rpc = FILES "ChangeFile", .body_max = GATEWAY_SMALL_MAX},
+
+    {"GET", "/v1/providers", calls_unary, .rpc = SANDBOX "ListProviders"},
+    {"GET", "/v1/sandboxes", calls_unary, .rpc = SANDBOX "ListSandboxes"},
+    {"POST", "/v1/sandboxes", calls_unary, .rpc = SANDBOX "CreateSandbox", .status = 201,
+     .call_ms = GATEWAY_LONG_CALL_MS, .body_max = GATEWAY_SMALL_MAX},
+    {"GET", "/v1/sandboxes/{sandboxId}", calls_unary, .rpc = SANDBOX "GetSandbox"},
+    {"GET", "/v1/sandboxes/{sandboxId}/endpoint", calls_unary, .rpc = SANDBOX "GetSandboxEndpoint"},
+    {"GET", "/v1/sandboxes/{sandboxId}/check", calls_unary, .rpc = SANDBOX "CheckSandbox"},
+    {"DELETE", "/v1/sandboxes/{sandboxId}", calls_unary, .rpc = SANDBOX "DestroySandbox", .status = 204,
+     .call_ms = GATEWAY_LONG_CALL_MS},
+
+    /* As the clients of the npm package `sandbox-agent` know them. */
+    {"GET", "/v1/fs/entries", files_list, .rpc = NULL},
+    {"GET", "/v1/fs/file", files_get, .rpc = NULL},
+    {"PUT", "/v1/fs/file", files_put, .takes_stream = true},
+    {"DELETE", "/v1/fs/entry", files_delete, .rpc = NULL},
+    {"POST", "/v1/fs/mkdir", files_mkdir, .rpc = NULL},
+    {"POST", "/v1/fs/move", files_move, .body_max = GATEWAY_SMALL_MAX},
+    {"GET", "/v1/fs/stat", files_stat, .rpc = NULL},
+    {"POST", "/v1/fs/upload-batch", files_unpack, .takes_stream = true},
+
+    {"GET", "/v1/processes/config", processes_get_config, .rpc = NULL},
+    {"POST", "/v1/processes/config", processes_set_config, .body_max = GATEWAY_SMALL_MAX},
+    {"POST", "/v1/processes/run", processes_run, .body_max = GATEWAY_SPEC_MAX},
+    {"GET", "/v1/processes", processes_list, .rpc = NULL},
+    {"POST", "/v1/processes", processes_create, .body_max = GATEWAY_SPEC_MAX},
+    {"GET", "/v1/processes/{processId}", processes_get, .rpc = NULL},
+    {"DELETE", "/v1/processes/{processId}", processes_delete, .rpc = NULL},
+    {"POST", "/v1/processes/{processId}/stop", processes_stop, .rpc = NULL},
+    {"POST", "/v1/processes/{processId}/kill", processes_kill, .rpc = NULL},
+    {"GET", "/v1/processes/{processId}/logs", processes_logs, .rpc = NULL},
+    {"POST", "/v1/processes/{processId}/input", processes_input, .body_max = GATEWAY_SPEC_MAX},
+    {"GET", "/v1/processes/{processId}/terminal/ws", terminal_ws, .token_in_query = true},
+    {"POST", "/v1/processes/{processId}/terminal/resize", processes_resize, .body_max = GATEWAY_SMALL_MAX},
     {0},
 };
 
@@ -128,8 +212,11 @@ static void on_head(void *user, struct http_request *r)
         .gw = gw, .http = r, .route = m.route, .n_params = m.n_params, .start_ms = sa_now_ms()};
     memcpy(x->params, m.params, sizeof(x->params));
     http_set_user(r, x);
-    if (auth_check(x))
-        http_accept_body(r, m.route->body_max, problem_too_large);
+    if (!auth_check(x))
+        return;
+    http_accept_body(r, m.route->body_max, problem_too_large);
+    if (m.route->takes_stream)
+        m.route->handle(x);
 }
 
 static void on_handle(void *user, struct http_request *r)
@@ -207,6 +294,7 @@ static void state_free(struct state *s)
     http_server_free(s->gw.http);
     events_free(s->gw.events);
     sa_timer_free(s->tick);
+    process_env_fini(&s->gw);
     free(s);
 }
 
@@ -217,6 +305,10 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
     static_init();
     calls_check_routes(routes);
     s->gw = (struct gateway){.svc = svc, .session = service_peer(svc, "session"), .routes = routes};
+    s->gw.process = service_peer(svc, "process");
+    s->gw.fs = service_peer(svc, "fs");
+    s->gw.provider = service_peer(svc, "provider");
+    process_env_init(&s->gw);
     s->gw.events = events_new(&s->gw);
     if (listen_http(&s->gw, err) < 0) {
         state_free(s);
@@ -235,6 +327,7 @@ static void drain(void *state)
     s->gw.draining = true;
     http_server_drain(s->gw.http);
     sse_drain(&s->gw);
+    terminal_ws_drain(&s->gw);
 }
 
 /* The loop has ended, but answers are still on their way. */

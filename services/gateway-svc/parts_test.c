@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "services/gateway-svc/routes.h"
+#include "services/gateway-svc/websocket.h"
 #include "services/gateway-svc/window.h"
 
 /* ---- routes ---- */
@@ -178,6 +179,19 @@ static void a_window_holds_a_bounded_number_of_bytes(void **state)
     free(big);
 }
 
+/* ---- WebSocket ---- */
+
+static void a_key_is_answered_as_in_the_rfc(void **state)
+{
+    char text[WEBSOCKET_KEY_TEXT + 1];
+    (void)state;
+    assert_true(websocket_accept_key("dGhlIHNhbXBsZSBub25jZQ==", text));
+    assert_string_equal(text, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    assert_false(websocket_accept_key("dGhlIHNhbXBsZSBub25jZQ=", text));
+    assert_false(websocket_accept_key("", text));
+    assert_false(websocket_accept_key(NULL, text));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -186,6 +200,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_method_is_told_what_is_allowed, make_found, free_found),
         cmocka_unit_test_setup_teardown(other_paths_do_not_exist, make_found, free_found),
         cmocka_unit_test_setup_teardown(bad_escapes_are_refused, make_found, free_found),
+        cmocka_unit_test(a_key_is_answered_as_in_the_rfc),
         cmocka_unit_test(a_window_holds_what_came_last),
         cmocka_unit_test(a_window_forgets_the_oldest_event_when_it_is_full),
         cmocka_unit_test(a_window_holds_a_bounded_number_of_bytes),

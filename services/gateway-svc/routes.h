@@ -13,10 +13,13 @@ struct route {
     const char *method;  /* GET answers HEAD, too */
     const char *pattern; /* "/v1/sessions/{sessionId}"; a last segment of "*" takes any rest, also none */
     void (*handle)(struct exchange *x);
-    const char *rpc; /* for handlers that call a method: its gRPC path */
-    unsigned status; /* of success; 0: 200 */
-    bool open;       /* needs no token */
-    size_t body_max; /* bytes; 0: no body */
+    const char *rpc;     /* for handlers that call a method: its gRPC path */
+    unsigned status;     /* of success; 0: 200 */
+    uint32_t call_ms;    /* how long the method may take; 0: GATEWAY_CALL_MS */
+    bool open;           /* needs no token */
+    size_t body_max;     /* bytes; 0: no body */
+    bool token_in_query; /* `access_token`: browsers cannot set headers of a WebSocket */
+    bool takes_stream;   /* handle is called before the body, which it receives (http_receive) */
 };
 
 struct route_param {
