@@ -20,7 +20,14 @@ static const struct permission_service_handlers permission_handlers = {
     .answer_permission = api_answer_permission,
 };
 
-static const struct agent_service_handlers agent_handlers = {.list_agents = api_list_agents};
+static const struct agent_service_handlers agent_handlers = {
+    .list_agents = api_list_agents,
+    .get_agent = api_get_agent,
+    .install_agent = api_install_agent,
+    .uninstall_agent = api_uninstall_agent,
+    .register_agent = api_register_agent,
+    .unregister_agent = api_unregister_agent,
+};
 
 void api_register(struct sessions *all)
 {
@@ -49,6 +56,26 @@ Google__Protobuf__Timestamp *api_timestamp(struct sa_arena *arena, int64_t us)
     t->seconds = us / 1000000;
     t->nanos = (int32_t)(us % 1000000) * 1000;
     return t;
+}
+
+static void *arena_alloc(void *arena, size_t n)
+{
+    return sa_arena_alloc(arena, n);
+}
+
+static void arena_free(void *arena, void *p)
+{
+    (void)arena;
+    (void)p;
+}
+
+void *api_copy(struct sa_arena *arena, const ProtobufCMessage *m)
+{
+    ProtobufCAllocator in_arena = {arena_alloc, arena_free, arena};
+    size_t n = protobuf_c_message_get_packed_size(m);
+    cleanup_free uint8_t *packed = sa_malloc(n + 1);
+    protobuf_c_message_pack(m, packed);
+    return protobuf_c_message_unpack(m->descriptor, &in_arena, n, packed);
 }
 
 int api_check_request_id(const char *request_id, sa_error **err)

@@ -34,6 +34,11 @@ void api_answer_permission(void *api, struct rpc_call *call, const AnswerPermiss
 
 /* api_agents.c */
 void api_list_agents(void *api, struct rpc_call *call, const ListAgentsRequest *req);
+void api_get_agent(void *api, struct rpc_call *call, const GetAgentRequest *req);
+void api_install_agent(void *api, struct rpc_call *call, const InstallAgentRequest *req);
+void api_uninstall_agent(void *api, struct rpc_call *call, const UninstallAgentRequest *req);
+void api_register_agent(void *api, struct rpc_call *call, const RegisterAgentRequest *req);
+void api_unregister_agent(void *api, struct rpc_call *call, const UnregisterAgentRequest *req);
 
 /* ---- shared by handlers ---- */
 
@@ -41,6 +46,8 @@ void api_list_agents(void *api, struct rpc_call *call, const ListAgentsRequest *
 void api_fail_copy(struct rpc_call *call, const sa_error *err);
 /* Size of a page: 0 is `otherwise`, at most 1000. INVALID_REQUEST when negative. */
 int api_page_size(int32_t asked, uint32_t otherwise, uint32_t *ret, sa_error **err);
+/* A deep copy of a message that holds nothing unchecked. */
+void *api_copy(struct sa_arena *arena, const ProtobufCMessage *m);
 Google__Protobuf__Timestamp *api_timestamp(struct sa_arena *arena, int64_t us);
 /* At most 128 characters of a request_id. */
 int api_check_request_id(const char *request_id, sa_error **err);

@@ -5,6 +5,7 @@
 #include "adapters/os/sha256.h"
 #include "services/session-svc/api.h"
 #include "services/session-svc/page_token.h"
+#include "services/session-svc/registry.h"
 
 enum {
     ENV_MAX = 1000,
@@ -35,13 +36,13 @@ static int check_env(const CreateSessionRequest *req, sa_error **err)
     return 0;
 }
 
-static int check_create(const CreateSessionRequest *req, sa_error **err)
+static int check_create(const struct sessions *all, const CreateSessionRequest *req, sa_error **err)
 {
     if (api_check_request_id(req->request_id, err) || check_env(req, err))
         return -1;
     if (!*req->agent)
         return sa_fail(err, SA_INVALID_REQUEST, "agent: is empty");
-    if (!agents_find(req->agent, err))
+    if (!registry_find(all, req->agent, err))
         return -1;
     if (req->cwd.len &&
         (req->cwd.data[0] != '/' || req->cwd.len > CWD_BYTES_MAX || memchr(req->cwd.data, 0, req->cwd.len)))
@@ -162,6 +163,7 @@ static void put_spec(struct session *s, const CreateSessionRequest *req, const c
     spec.mode_id = req->mode_id;
     spec.creator = (char *)(uintptr_t)creator;
     spec.create_time_us = sa_wall_us();
+    spec.install_agent = req->install_agent;
     /* Both maps have string keys and values: the same layout under two names. */
     cleanup_free StoredSpec__LabelsEntry *entries = sa_calloc(req->n_labels + 1, sizeof *entries);
     cleanup_free StoredSpec__LabelsEntry **labels = sa_calloc(req->n_labels + 1, sizeof *labels);
@@ -202,7 +204,7 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
 {
     struct sessions *all = api;
     sa_error *err = NULL;
-    if (check_create(req, &err)) {
+    if (check_create(all, req, &err)) {
         rpc_fail(call, err);
         return;
     }
@@ -216,7 +218,8 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
         return;
     }
     struct session *s = session_new(all, sessions_new_id(all));
-    s->agent = agents_find(req->agent, NULL);
+    s->agent = registry_find(all, req->agent, NULL);
+    session_set_text(&s->agent_name, req->agent);
     memcpy(s->create_digest, digest, sizeof digest);
     if (*req->request_id)
         s->create_key = steal_pointer(&text_key);

@@ -16,6 +16,12 @@ const struct store_table db_tables[DB_TABLES_] = {
     [DB_RESOLUTIONS] = {"resolutions", 1, &stored_resolution__descriptor},
     [DB_PRESENCE] = {PRESENCE_FLOOR_TABLE, 1, NULL},
     [DB_KEYS] = {"keys", 1, &stored_key__descriptor},
+    [DB_A_CUSTOM] = {"a_custom", 1, &custom_agent__descriptor},
+    [DB_A_REPORTS] = {"a_reports", 1, &agent_capabilities__descriptor},
+    [DB_A_INSTALLS] = {"a_installs", 1, &stored_install__descriptor},
+    [DB_A_MCP] = {"a_mcp", 1, &mcp_server__descriptor},
+    [DB_A_SKILLS] = {"a_skills", 1, &skill__descriptor},
+    [DB_A_HIDDEN] = {"a_hidden", 1, &stored_hidden__descriptor},
 };
 
 struct store_key db_key(struct sa_id id)

@@ -18,6 +18,12 @@ enum db_table {
     DB_RESOLUTIONS, /* permission: StoredResolution */
     DB_PRESENCE,    /* presence_api.h */
     DB_KEYS,        /* see db_create_key, db_prompt_key: StoredKey */
+    DB_A_CUSTOM,    /* agent: CustomAgent, as it was registered */
+    DB_A_REPORTS,   /* agent: AgentCapabilities, as it told them */
+    DB_A_INSTALLS,  /* agent: StoredInstall */
+    DB_A_MCP,       /* directory, name: McpServer */
+    DB_A_SKILLS,    /* directory, name: Skill */
+    DB_A_HIDDEN,    /* session, offset in the agent's standard input: StoredHidden of the row in DB_OUTBOX */
     DB_TABLES_
 };
 extern const struct store_table db_tables[DB_TABLES_];

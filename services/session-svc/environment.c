@@ -48,11 +48,12 @@ int environment_launch(const struct sessions *all, const struct agent *agent, co
                        StoredLaunch *ret, struct sa_arena *arena, sa_error **err)
 {
     const struct sessions_config *c = &all->config;
-    cleanup_free char *command = agents_command(agent, &c->place, err);
+    enum agents_source source;
+    cleanup_free char *command = agents_command(agent, &c->place, &source, err);
     if (!command)
         return -1;
     size_t n_arguments = 0;
-    while (agent->arguments[n_arguments])
+    while (source != AGENTS_LAUNCHER && agent->arguments[n_arguments])
         n_arguments++;
     ret->argv = sa_arena_alloc(arena, (n_arguments + 1) * sizeof *ret->argv);
     ret->argv[ret->n_argv++] = text_bytes(arena, command);
@@ -75,4 +76,28 @@ int environment_launch(const struct sessions *all, const struct agent *agent, co
     ret->env = v.list;
     ret->n_env = v.n;
     return 0;
+}
+
+char **environment_tools(const struct sessions *all, struct sa_arena *arena)
+{
+    /* How npm, git and what they start reach the network. */
+    static const char *const passed[] = {
+        "npm_config_registry", "NPM_CONFIG_REGISTRY", "npm_config_userconfig", "NPM_CONFIG_USERCONFIG",
+        "http_proxy",          "https_proxy",         "no_proxy",              "HTTP_PROXY",
+        "HTTPS_PROXY",         "NO_PROXY",            "NODE_EXTRA_CA_CERTS",   "SSL_CERT_FILE",
+        "GIT_SSL_CAINFO",      "GIT_SSH_COMMAND",     "SSH_AUTH_SOCK",
+    };
+    enum { PASSED = sizeof passed / sizeof *passed };
+    const char *path = all->config.place.path, *home = getenv("HOME");
+    char **env = sa_arena_alloc(arena, (PASSED + 5) * sizeof *env);
+    size_t n = 0;
+    env[n++] = sa_arena_format(
+        arena, "PATH=%s", path && *path ? path : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    env[n++] = sa_arena_format(arena, "HOME=%s", home && *home == '/' ? home : all->config.home);
+    env[n++] = sa_arena_strdup(arena, "LANG=C.UTF-8");
+    env[n++] = sa_arena_strdup(arena, "GIT_TERMINAL_PROMPT=0");
+    for (size_t i = 0; i < PASSED; i++)
+        if (getenv(passed[i]))
+            env[n++] = sa_arena_format(arena, "%s=%s", passed[i], getenv(passed[i]));
+    return env;
 }

@@ -9,4 +9,7 @@
 int environment_launch(const struct sessions *all, const struct agent *agent, const StoredSpec *spec,
                        StoredLaunch *ret, struct sa_arena *arena, sa_error **err);
 
+/* The environment of tools that we run for ourselves, NAME=value, NULL-terminated, in the arena. */
+char **environment_tools(const struct sessions *all, struct sa_arena *arena);
+
 #endif

@@ -10,6 +10,7 @@
 #include "services/session-svc/api.h"
 #include "services/session-svc/environment.h"
 #include "services/session-svc/permissions.h"
+#include "services/session-svc/prepare.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/talk.h"
@@ -92,6 +93,8 @@ static int decide_launch(struct session *s, sa_error **err)
 void link_start(struct session *s)
 {
     struct link *l = &s->link;
+    if (prepare_waits(s))
+        return; /* comes back by itself */
     l->incarnation++;
     l->phase = AGENT_PHASE_SPAWNING;
     session_set_text(&l->process_id, "");

@@ -74,7 +74,7 @@ struct link {
 void link_init(struct session *s);
 void link_fini(struct session *s); /* forgets everything of it; its process goes on */
 
-/* Decides to start a process. */
+/* Decides to start a process, once all that it needs is there (prepare.h). */
 void link_start(struct session *s);
 /* Decides that this incarnation is over: the turn, the permissions and the queue end with it as they must;
  * the process and its tree are deleted after the commit. failed: it never was of use. reason: a stable word.

@@ -7,6 +7,8 @@
 #include "services/session-svc/api.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/permissions.h"
+#include "services/session-svc/prepare.h"
+#include "services/session-svc/registry.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/turns.h"
@@ -26,7 +28,7 @@ struct session *session_new(struct sessions *all, struct sa_id id)
     s->batch = 1;
     sa_id_format(id, s->name);
     char **texts[] = {&s->state_reason, &s->state_message,    &s->mode_id,
-                      &s->wanted_mode,  &s->agent_session_id, &s->link.process_id};
+                      &s->wanted_mode,  &s->agent_session_id, &s->link.process_id, &s->agent_name};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         session_set_text(texts[i], "");
     link_init(s);
@@ -36,6 +38,7 @@ struct session *session_new(struct sessions *all, struct sa_id id)
 /* Everything decided. */
 static void clear(struct session *s)
 {
+    prepare_abandon(s);
     link_fini(s);
     turns_clear(s);
     permissions_clear(s);
@@ -60,7 +63,7 @@ void session_free(struct session *s)
     free(s->create_key);
     window_clear(&s->window);
     char *texts[] = {s->state_reason, s->state_message,    s->mode_id,
-                     s->wanted_mode,  s->agent_session_id, s->link.process_id};
+                     s->wanted_mode,  s->agent_session_id, s->link.process_id, s->agent_name};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         free(texts[i]);
     free(s);
@@ -193,7 +196,8 @@ int session_load(struct session *s, sa_error **err)
     found = store_get(s->all->store, DB_SPECS, &key, &spec, err);
     if (found <= 0)
         return found < 0 ? -1 : sa_fail(err, SA_STORE_CORRUPT, "session %s has no specification", s->name);
-    s->agent = agents_find(spec->agent, NULL);
+    s->agent = registry_find(s->all, spec->agent, NULL);
+    session_set_text(&s->agent_name, spec->agent);
     take_row(s, row);
     s->committed_batch = s->batch++; /* all that is here is true */
     if (turns_load(s, row, err) || requests_load(s, err) || link_load_outbox(s, err))

@@ -72,6 +72,7 @@ struct session {
     struct sa_id id;
     char name[SA_ID_TEXT + 1];
     const struct agent *agent; /* NULL: no longer in the catalogue */
+    char *agent_name;
     char *create_key;          /* while its creation is not committed: who asked, with which request_id */
     uint8_t create_digest[32];
 
@@ -102,6 +103,7 @@ struct session {
     /* readers */
     struct window window;
     struct follower *followers;
+    enum { PREPARE_NOTHING, PREPARE_AGENT, PREPARE_SKILLS, PREPARED } preparing; /* prepare.h */
     struct destroy_call *destroy_calls; /* api_sessions.c: answered when its processes are gone */
 };
 

@@ -5,6 +5,9 @@
 
 #include "adapters/os/log.h"
 #include "services/session-svc/follow.h"
+#include "services/session-svc/install.h"
+#include "services/session-svc/job.h"
+#include "services/session-svc/registry.h"
 #include "services/session-svc/requests.h"
 
 enum {
@@ -256,7 +259,10 @@ struct sessions *sessions_new(struct service *svc, const struct sessions_config 
         all->bus = service_bus(svc, all->epoch, err);
     }
     snprintf(all->epoch_text, sizeof all->epoch_text, "%016llx", (unsigned long long)all->epoch);
-    if (!all->bus || take_up_all(all, err)) {
+    if (all->bus)
+        all->secrets = secrets_open(all->loop, service_data_dir(svc), err);
+    if (!all->secrets || registry_load(all, config->agents_file, err) || installs_load(all, err) ||
+        take_up_all(all, err)) {
         sa_loop_unlock(all->loop);
         sessions_free(all);
         sa_loop_lock(all->loop);
@@ -293,6 +299,10 @@ void sessions_free(struct sessions *all)
     store_free(all->store); /* what is decided is committed */
     sa_loop_lock(all->loop);
     sessions_each(all, free_one, NULL);
+    jobs_free(all);
+    installs_free(all);
+    registry_free(all);
+    secrets_free(all->secrets);
     sa_timer_free(all->progress);
     sa_timer_free(all->sweep);
     sa_loop_unlock(all->loop);

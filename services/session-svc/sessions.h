@@ -4,6 +4,7 @@
 
 #include "adapters/nng/bus.h"
 #include "services/runtime/service.h"
+#include "services/session-svc/secrets.h"
 #include "services/session-svc/session.h"
 
 struct sessions_config {
@@ -15,6 +16,9 @@ struct sessions_config {
     uint32_t initialize_ms, open_ms; /* 0: the agent's own */
     uint32_t cancel_ms, quiet_ms;
     bool pass_credentials; /* from our environment to the agents */
+    const char *agents_file;   /* more agents; NULL: none */
+    const char *registry_url;  /* of an ACP registry that is asked for the adapters' packages; NULL: none */
+    bool require_preinstall;   /* nothing is installed */
 };
 
 struct sessions {
@@ -31,6 +35,10 @@ struct sessions {
     struct session **buckets;
     size_t n_buckets, count;
     struct follower *followers; /* of all sessions: follow.c */
+    struct custom *custom_agents; /* registry.c */
+    struct install *installs;     /* install.c: under way, in their order */
+    struct job *jobs;             /* job.c */
+    struct secrets *secrets;
     struct sa_timer *progress, *sweep;
 };
 
