@@ -34,17 +34,17 @@ struct agent {
     const char *const *arguments;   /* after the command; NULL-terminated */
     const char *const *environment; /* defaults as NAME=value; NULL-terminated */
     const char *const
-        *credentials;       /* variables worth passing on from the services' environment; NULL-terminated */
-    uint32_t initialize_ms; /* how long it may take to answer `initialize` */
-    uint32_t open_ms;       /* and session/new, load, resume, set_mode */
-    bool built_in;          /* the program lies beside our own */
-    bool no_files;          /* works better when the client offers no fs methods */
+        *credentials;        /* variables worth passing on from the services' environment; NULL-terminated */
+    uint32_t initialize_ms;  /* how long it may take to answer `initialize` */
+    uint32_t open_ms;        /* and session/new, load, resume, set_mode */
+    bool built_in;           /* the program lies beside our own */
+    bool no_files;           /* works better when the client offers no fs methods */
     bool no_load, no_resume; /* its session/load, session/resume is not to be used */
     uint32_t features;       /* of enum agent_feature */
     uint32_t node_min;       /* major version of Node that it needs; 0: any */
     const char *registry_id; /* in the ACP registry; NULL: none */
     /* NULL: none or not known. */
-    const char *const *modes;            /* the default one first */
+    const char *const *modes; /* the default one first */
     const char *const *thought_levels;
     const char *const *credential_files; /* below HOME: where it keeps a login of its own */
     const char *const *skill_dirs;       /* below the working directory: where it looks for skills */
@@ -59,8 +59,8 @@ const struct agent *agents_find(const char *name, sa_error **err);
 struct agents_place {
     const char *launchers_dir; /* <launchers_dir>/<agent>-acp wins over everything, and takes no arguments */
     const char *agents_dir;    /* npm prefix: programs in <agents_dir>/node_modules/.bin */
-    const char *own_dir;    /* directory of our own programs */
-    const char *path;       /* PATH */
+    const char *own_dir;       /* directory of our own programs */
+    const char *path;          /* PATH */
 };
 
 enum agents_source { AGENTS_LAUNCHER, AGENTS_BUILT_IN, AGENTS_PREFIX, AGENTS_PATH };

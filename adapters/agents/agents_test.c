@@ -93,8 +93,9 @@ static void only_exact_packages_are_exact(void **state)
 {
     (void)state;
     const char *good[] = {"a@1.2.3", "@a/b-c@0.0.1", "a@1.2.3-beta.1", "node@22.23.3"};
-    const char *bad[] = {"a",          "a@",           "a@latest", "a@^1.2.3", "a@1.2",   "@a@1.2.3", "a@1.2.3 b",
-                         "../a@1.2.3", "a@file:../x", "-g@1.2.3", "a/b@1.2.3", "@a/@1.2.3", "@1.2.3", ""};
+    const char *bad[] = {
+        "a",          "a@",          "a@latest", "a@^1.2.3",  "a@1.2",     "@a@1.2.3", "a@1.2.3 b",
+        "../a@1.2.3", "a@file:../x", "-g@1.2.3", "a/b@1.2.3", "@a/@1.2.3", "@1.2.3",   ""};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_true(agents_npm_exact(good[i]));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -103,7 +104,8 @@ static void only_exact_packages_are_exact(void **state)
 
 static void put_package(const char *prefix, const char *name, const char *version)
 {
-    cleanup_free char *dir = sa_format("%s/node_modules/%s", prefix, name), *file = sa_format("%s/package.json", dir);
+    cleanup_free char *dir = sa_format("%s/node_modules/%s", prefix, name),
+                      *file = sa_format("%s/package.json", dir);
     cleanup_free char *text = sa_format("{\"version\":\"%s\"}", version);
     assert_int_equal(sa_mkdirs(dir, 0755, NULL), 0);
     assert_int_equal(sa_write_file(file, text, strlen(text), 0644, NULL), 0);

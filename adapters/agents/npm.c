@@ -18,8 +18,14 @@ static char *copy(struct sa_arena *arena, const char *text)
 char **agents_npm_install(const struct agent *a, const char *prefix, const char *adapter, bool with_node,
                           struct sa_arena *arena)
 {
-    static const char *const words[] = {"npm",        "install",  "--save-exact",         "--no-audit",
-                                        "--no-fund", "--no-update-notifier", "--loglevel=error", "--prefix"};
+    static const char *const words[] = {"npm",
+                                        "install",
+                                        "--save-exact",
+                                        "--no-audit",
+                                        "--no-fund",
+                                        "--no-update-notifier",
+                                        "--loglevel=error",
+                                        "--prefix"};
     enum { WORDS = sizeof words / sizeof *words };
     char **argv = sa_arena_alloc(arena, (WORDS + PACKAGES_MAX + 3) * sizeof *argv);
     size_t n = 0;
@@ -42,8 +48,8 @@ static size_t name_length(const char *package)
 
 char **agents_npm_uninstall(const struct agent *a, const char *prefix, struct sa_arena *arena)
 {
-    static const char *const words[] = {"npm", "uninstall", "--no-audit", "--no-fund", "--loglevel=error",
-                                        "--prefix"};
+    static const char *const words[] = {"npm",       "uninstall",        "--no-audit",
+                                        "--no-fund", "--loglevel=error", "--prefix"};
     enum { WORDS = sizeof words / sizeof *words };
     char **argv = sa_arena_alloc(arena, (WORDS + PACKAGES_MAX + 2) * sizeof *argv);
     size_t n = 0;
@@ -69,7 +75,7 @@ static bool is_version(const char *v)
             return false;
     }
     return !*v || ((*v == '-' || *v == '+') && !v[strspn(v, "-+.0123456789abcdefghijklmnopqrstuvwxyz"
-                                                             "ABCDEFGHIJKLMNOPQRSTUVWXYZ")]);
+                                                            "ABCDEFGHIJKLMNOPQRSTUVWXYZ")]);
 }
 
 static bool is_name(const char *p, size_t n)
@@ -107,7 +113,8 @@ int agents_npm_check(const struct agent *a, const char *prefix, const char *adap
         const char *wanted = i == 0 && adapter ? adapter : a->npm_packages[i];
         cleanup_free char *version = agents_npm_version(prefix, wanted);
         if (!version)
-            return sa_fail(err, SA_AGENT_INSTALL_FAILED, "agent %s: %s is not in %s", a->name, wanted, prefix);
+            return sa_fail(err, SA_AGENT_INSTALL_FAILED, "agent %s: %s is not in %s", a->name, wanted,
+                           prefix);
         if (strcmp(version, wanted + name_length(wanted) + 1) != 0)
             return sa_fail(err, SA_AGENT_INSTALL_FAILED, "agent %s: version %.64s is there instead of %s",
                            a->name, version, wanted);

@@ -12,8 +12,8 @@ const struct agent agent_qwen = {
     .initialize_ms = INITIALIZE_MS,
     .open_ms = OPEN_MS,
     .registry_id = "qwen-code",
-    .features =
-        AGENT_LOAD | AGENT_RESUME | AGENT_LIST | AGENT_IMAGE | AGENT_AUDIO | AGENT_EMBEDDED | AGENT_MCP_HTTP | AGENT_MCP_SSE,
+    .features = AGENT_LOAD | AGENT_RESUME | AGENT_LIST | AGENT_IMAGE | AGENT_AUDIO | AGENT_EMBEDDED |
+                AGENT_MCP_HTTP | AGENT_MCP_SSE,
     .node_min = 22,
     .modes = LIST("auto", "plan", "default", "auto-edit", "yolo", NULL),
     .credential_files = LIST(".qwen/oauth_creds.json", NULL),

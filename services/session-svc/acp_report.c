@@ -39,8 +39,7 @@ void acp_report_initialize(struct sa_arena *arena, struct json result, AgentCapa
             ret->auth_methods[ret->n_auth_methods++] = id;
     }
     if (result.n <= ACP_REPORT_RAW_MAX)
-        ret->initialize_json =
-            (ProtobufCBinaryData){result.n, sa_arena_memdup(arena, result.p, result.n)};
+        ret->initialize_json = (ProtobufCBinaryData){result.n, sa_arena_memdup(arena, result.p, result.n)};
 }
 
 struct choices {

@@ -6,9 +6,9 @@
 #include "sandboxagent/session/v1/agent_service.rpc.h"
 
 enum {
-    ACP_REPORT_LIST_MAX = 100,      /* elements of a list */
-    ACP_REPORT_TEXT_MAX = 256,      /* bytes of an id or a name; what is longer is left out */
-    ACP_REPORT_RAW_MAX = 64 << 10,  /* bytes of the raw answer */
+    ACP_REPORT_LIST_MAX = 100,     /* elements of a list */
+    ACP_REPORT_TEXT_MAX = 256,     /* bytes of an id or a name; what is longer is left out */
+    ACP_REPORT_RAW_MAX = 64 << 10, /* bytes of the raw answer */
 };
 
 /* From the result of initialize: everything but the lists of choices. In the arena, or in the result. */

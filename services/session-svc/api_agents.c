@@ -164,7 +164,8 @@ static void versions_read(void *user)
     free(l);
 }
 
-static void answer_with_versions(struct sessions *all, struct rpc_call *call, Agent **agents, size_t n, bool one)
+static void answer_with_versions(struct sessions *all, struct rpc_call *call, Agent **agents, size_t n,
+                                 bool one)
 {
     struct lookup *l = sa_calloc(1, sizeof *l);
     *l = (struct lookup){rpc_call_ref(call), all, all->config.place.agents_dir, agents, n, one};
@@ -209,7 +210,8 @@ static bool is_there(const struct sessions *all, const struct agent *a)
 {
     enum agents_source source;
     cleanup_free char *command = agents_command(a, &all->config.place, &source, NULL);
-    return command && (source != AGENTS_PREFIX || !agents_npm_check(a, all->config.place.agents_dir, NULL, NULL));
+    return command &&
+           (source != AGENTS_PREFIX || !agents_npm_check(a, all->config.place.agents_dir, NULL, NULL));
 }
 
 static void answer_installed(struct sessions *all, struct rpc_call *call, const struct agent *a)
@@ -352,7 +354,8 @@ void api_unregister_agent(void *api, struct rpc_call *call, const UnregisterAgen
     if (!*req->agent || strlen(req->agent) > 64)
         sa_fail(&err, SA_INVALID_REQUEST, "agent: is empty or too long");
     else if (!registry_is_registered(all, req->agent))
-        sa_fail(&err, SA_INVALID_REQUEST, "agent: \"%s\" is built in, or comes from the server's file", req->agent);
+        sa_fail(&err, SA_INVALID_REQUEST, "agent: \"%s\" is built in, or comes from the server's file",
+                req->agent);
     if (err)
         rpc_fail(call, err);
     else

@@ -82,17 +82,29 @@ char **environment_tools(const struct sessions *all, struct sa_arena *arena)
 {
     /* How npm, git and what they start reach the network. */
     static const char *const passed[] = {
-        "npm_config_registry", "NPM_CONFIG_REGISTRY", "npm_config_userconfig", "NPM_CONFIG_USERCONFIG",
-        "http_proxy",          "https_proxy",         "no_proxy",              "HTTP_PROXY",
-        "HTTPS_PROXY",         "NO_PROXY",            "NODE_EXTRA_CA_CERTS",   "SSL_CERT_FILE",
-        "GIT_SSL_CAINFO",      "GIT_SSH_COMMAND",     "SSH_AUTH_SOCK",
+        "npm_config_registry",
+        "NPM_CONFIG_REGISTRY",
+        "npm_config_userconfig",
+        "NPM_CONFIG_USERCONFIG",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "NODE_EXTRA_CA_CERTS",
+        "SSL_CERT_FILE",
+        "GIT_SSL_CAINFO",
+        "GIT_SSH_COMMAND",
+        "SSH_AUTH_SOCK",
     };
     enum { PASSED = sizeof passed / sizeof *passed };
     const char *path = all->config.place.path, *home = getenv("HOME");
     char **env = sa_arena_alloc(arena, (PASSED + 5) * sizeof *env);
     size_t n = 0;
     env[n++] = sa_arena_format(
-        arena, "PATH=%s", path && *path ? path : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        arena, "PATH=%s",
+        path && *path ? path : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     env[n++] = sa_arena_format(arena, "HOME=%s", home && *home == '/' ? home : all->config.home);
     env[n++] = sa_arena_strdup(arena, "LANG=C.UTF-8");
     env[n++] = sa_arena_strdup(arena, "GIT_TERMINAL_PROMPT=0");

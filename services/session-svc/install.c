@@ -76,7 +76,8 @@ static Installation *describe(const struct install *i, struct sa_arena *arena)
     return out;
 }
 
-Installation *install_describe(struct sessions *all, const char *agent, struct sa_arena *arena, sa_error **err)
+Installation *install_describe(struct sessions *all, const char *agent, struct sa_arena *arena,
+                               sa_error **err)
 {
     for (struct install *i = all->installs; i; i = i->next)
         if (!strcmp(i->agent->name, agent))
@@ -153,7 +154,8 @@ void install_watch(struct install *i, struct rpc_call *call)
         rpc_on_cancel(call, watcher_left, w);
     } else {
         install_agent_on(call, &events, w);
-        tell_state(i, w);
+        if (!i->saving) /* else it is told when it is true */
+            tell_state(i, w);
     }
 }
 
@@ -192,7 +194,8 @@ static void over(struct install *i)
             *at = i->next;
             break;
         }
-    sa_log(SA_LOG_INFO, "install.over", "agent=%s removal=%d reason=%s", i->agent->name, i->removal, i->reason);
+    sa_log(SA_LOG_INFO, "install.over", "agent=%s removal=%d reason=%s", i->agent->name, i->removal,
+           i->reason);
     end_watchers(i, NULL);
     sa_error *err = i->state == INSTALL_STATE_FAILED ? error_of(i) : NULL;
     if (!i->removal)
@@ -258,7 +261,8 @@ static void move(struct install *i, InstallState state)
     save(i);
 }
 
-static void fail(struct install *i, enum sa_reason reason, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void fail(struct install *i, enum sa_reason reason, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 static void fail(struct install *i, enum sa_reason reason, const char *fmt, ...)
 {
     va_list ap;
@@ -313,7 +317,8 @@ static const char look_script[] =
     "const [url, id] = process.argv.slice(1);"
     "console.log('node ' + process.versions.node);"
     "const done = (e) => { console.error(String(e && e.message || e)); process.exit(1); };"
-    "if (url) fetch(url).then((r) => { if (!r.ok) throw new Error(url + ': HTTP ' + r.status); return r.json(); })"
+    "if (url) fetch(url).then((r) => { if (!r.ok) throw new Error(url + ': HTTP ' + r.status); return "
+    "r.json(); })"
     ".then((j) => { const a = (j.agents || []).find((a) => a.id === id);"
     "const p = a && a.distribution && a.distribution.npx && a.distribution.npx.package;"
     "if (p) console.log('package ' + p); }).catch(done);";
@@ -342,8 +347,8 @@ static void looked(void *user, const ExitRecord *exit, const sa_error *err)
     else if (!is_good(exit))
         fail(i, SA_AGENT_INSTALL_FAILED, "the look at Node and the registry %s", why(exit, err, arena));
     else if (i->adapter && !agents_npm_exact(i->adapter))
-        fail(i, SA_AGENT_INSTALL_FAILED, "the registry names \"%.128s\", which is no package with an exact version",
-             i->adapter);
+        fail(i, SA_AGENT_INSTALL_FAILED,
+             "the registry names \"%.128s\", which is no package with an exact version", i->adapter);
     else
         move(i, INSTALL_STATE_INSTALLING);
     sa_arena_free(arena);
@@ -359,7 +364,8 @@ struct check {
 static void check_work(void *user)
 {
     struct check *c = user;
-    agents_npm_check(c->install->agent, c->install->all->config.place.agents_dir, c->install->adapter, &c->err);
+    agents_npm_check(c->install->agent, c->install->all->config.place.agents_dir, c->install->adapter,
+                     &c->err);
 }
 
 static void check_done(void *user)
@@ -424,9 +430,11 @@ static void verified(void *user, const ExitRecord *exit, const sa_error *err)
     json_rpc_parse(i->answer.data, i->answer.len, &m, NULL);
     json_int(json_get(m.result, "protocolVersion"), &version);
     if (m.kind == JSON_RPC_ERROR) {
-        fail(i, SA_AGENT_INSTALL_FAILED, "is installed, but refused initialize: %s", acp_error_text(arena, m.error));
+        fail(i, SA_AGENT_INSTALL_FAILED, "is installed, but refused initialize: %s",
+             acp_error_text(arena, m.error));
     } else if (version != ACP_VERSION) {
-        fail(i, SA_AGENT_INSTALL_FAILED, "is installed, but speaks version %lld of the protocol", (long long)version);
+        fail(i, SA_AGENT_INSTALL_FAILED, "is installed, but speaks version %lld of the protocol",
+             (long long)version);
     } else {
         i->report = sa_arena_alloc(arena, sizeof *i->report);
         *i->report = (AgentCapabilities)AGENT_CAPABILITIES__INIT;
@@ -454,10 +462,15 @@ static void begin_look(struct install *i)
 {
     const struct sessions_config *c = &i->all->config;
     const char *url = c->registry_url && i->agent->registry_id ? c->registry_url : "";
-    char *argv[] = {(char[]){"node"}, (char[]){"-e"}, (char *)(uintptr_t)look_script, (char *)(uintptr_t)url,
-                    (char *)(uintptr_t)(i->agent->registry_id ? i->agent->registry_id : ""), NULL};
+    char *argv[] = {(char[]){"node"},
+                    (char[]){"-e"},
+                    (char *)(uintptr_t)look_script,
+                    (char *)(uintptr_t)url,
+                    (char *)(uintptr_t)(i->agent->registry_id ? i->agent->registry_id : ""),
+                    NULL};
     begin(i, "look", argv, environment_tools(i->all, i->arena),
-          (struct job_options){.cwd = "/", .as_ourselves = true, .timeout_ms = LOOK_MS, .line = look_line, .done = looked});
+          (struct job_options){
+              .cwd = "/", .as_ourselves = true, .timeout_ms = LOOK_MS, .line = look_line, .done = looked});
 }
 
 static void begin_npm(struct install *i)
@@ -466,8 +479,11 @@ static void begin_npm(struct install *i)
     char **argv = i->removal ? agents_npm_uninstall(i->agent, dir, i->arena)
                              : agents_npm_install(i->agent, dir, i->adapter, i->private_node, i->arena);
     begin(i, "npm", argv, environment_tools(i->all, i->arena),
-          (struct job_options){
-              .cwd = dir, .as_ourselves = true, .timeout_ms = INSTALL_NPM_MS, .line = npm_line, .done = npm_done});
+          (struct job_options){.cwd = dir,
+                               .as_ourselves = true,
+                               .timeout_ms = INSTALL_NPM_MS,
+                               .line = npm_line,
+                               .done = npm_done});
 }
 
 static char **words(ProtobufCBinaryData *list, size_t n, struct sa_arena *arena)
@@ -493,8 +509,11 @@ static void begin_verify(struct install *i)
     acp_initialize(&input, 1, !i->agent->no_files);
     sa_buf_add(&input, "\n", 1);
     begin(i, "verify", words(launch.argv, launch.n_argv, i->arena), words(launch.env, launch.n_env, i->arena),
-          (struct job_options){.cwd = home, .input = sa_buf_string(&input), .timeout_ms = i->agent->initialize_ms,
-                               .line = verify_line, .done = verified});
+          (struct job_options){.cwd = home,
+                               .input = sa_buf_string(&input),
+                               .timeout_ms = i->agent->initialize_ms,
+                               .line = verify_line,
+                               .done = verified});
 }
 
 static void drive(struct install *i)
@@ -551,7 +570,8 @@ static int check_ask(struct sessions *all, const struct agent *a, bool removal, 
     if (!a->npm_packages[0])
         return sa_fail(err, SA_AGENT_NOT_INSTALLED, "agent %s is not installed from npm", a->name);
     if (all->config.require_preinstall && !removal)
-        return sa_fail(err, SA_AGENT_NOT_INSTALLED, "this server uses only agents that are installed already");
+        return sa_fail(err, SA_AGENT_NOT_INSTALLED,
+                       "this server uses only agents that are installed already");
     if (!all->config.place.agents_dir)
         return sa_fail(err, SA_AGENT_NOT_INSTALLED, "this server has no directory for agents (--agents-dir)");
     if (n >= INSTALL_QUEUE_MAX)

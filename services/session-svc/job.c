@@ -62,7 +62,7 @@ static bool is_passing(const sa_error *err)
 
 static void retry_later(struct job *j)
 {
-    j->retry_ms = !j->retry_ms                    ? RETRY_FIRST_MS
+    j->retry_ms = !j->retry_ms                     ? RETRY_FIRST_MS
                   : 2 * j->retry_ms < RETRY_MAX_MS ? 2 * j->retry_ms
                                                    : RETRY_MAX_MS;
     sa_timer_start(j->retry, j->retry_ms);
@@ -89,7 +89,8 @@ static void deadline_passed(void *user)
 {
     struct job *j = user;
     cleanup_error sa_error *err = NULL;
-    sa_fail(&err, SA_DEADLINE_EXCEEDED, "%s did not end within %u s", j->opt.argv[0], j->opt.timeout_ms / 1000);
+    sa_fail(&err, SA_DEADLINE_EXCEEDED, "%s did not end within %u s", j->opt.argv[0],
+            j->opt.timeout_ms / 1000);
     finish(j, NULL, err);
 }
 
@@ -98,7 +99,8 @@ static void deadline_passed(void *user)
 /* True: the job is done. */
 static bool hand_out(struct job *j, unsigned stream, enum lines_what what, const struct line *line)
 {
-    if (what != LINES_LINE || !j->opt.line || !j->opt.line(j->opt.user, stream, (const char *)line->p, line->n))
+    if (what != LINES_LINE || !j->opt.line ||
+        !j->opt.line(j->opt.user, stream, (const char *)line->p, line->n))
         return false;
     finish(j, NULL, NULL);
     return true;
@@ -141,7 +143,8 @@ static void write_input(struct job *j, uint64_t from)
         return;
     AttachInput input = ATTACH_INPUT__INIT;
     input.offset = from;
-    input.data = (ProtobufCBinaryData){n ? n - from : 0, (uint8_t *)(uintptr_t)(n ? j->opt.input + from : "")};
+    input.data =
+        (ProtobufCBinaryData){n ? n - from : 0, (uint8_t *)(uintptr_t)(n ? j->opt.input + from : "")};
     input.eof = !j->opt.input;
     AttachProcessRequest req = ATTACH_PROCESS_REQUEST__INIT;
     req.kind_case = ATTACH_PROCESS_REQUEST__KIND_INPUT;
@@ -294,8 +297,7 @@ static void fill_spec(struct job *j, const struct job_options *opt)
     process_spec__init(&j->spec);
     j->spec.argv = texts(j, opt->argv, &j->spec.n_argv);
     j->spec.env = texts(j, opt->env, &j->spec.n_env);
-    j->spec.cwd =
-        (ProtobufCBinaryData){strlen(opt->cwd), (uint8_t *)sa_arena_strdup(j->arena, opt->cwd)};
+    j->spec.cwd = (ProtobufCBinaryData){strlen(opt->cwd), (uint8_t *)sa_arena_strdup(j->arena, opt->cwd)};
     ProcessSpec__LabelsEntry *label = sa_arena_alloc(j->arena, sizeof *label);
     *label = (ProcessSpec__LabelsEntry)PROCESS_SPEC__LABELS_ENTRY__INIT;
     label->key = sa_arena_strdup(j->arena, "job");

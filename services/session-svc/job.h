@@ -1,5 +1,5 @@
-/* A process that is run to its end for ourselves (npm, git, an agent that is tried), through process-svc: it is
- * found again by its request_id after a crash of either service, and nothing of it stays behind.
+/* A process that is run to its end for ourselves (npm, git, an agent that is tried), through process-svc: it
+ * is found again by its request_id after a crash of either service, and nothing of it stays behind.
  *
  * Under the service lock. */
 #ifndef SERVICES_SESSION_SVC_JOB_H_

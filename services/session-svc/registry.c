@@ -57,7 +57,8 @@ const struct agent *registry_find(const struct sessions *all, const char *name, 
             return a;
         sa_buf_addf(&names, "%s%s", i ? ", " : "", a->name);
     }
-    sa_fail(err, SA_UNKNOWN_AGENT, "agent \"%.64s\" is not known; there are: %s", name, sa_buf_string(&names));
+    sa_fail(err, SA_UNKNOWN_AGENT, "agent \"%.64s\" is not known; there are: %s", name,
+            sa_buf_string(&names));
     return NULL;
 }
 
@@ -112,13 +113,14 @@ static int check_fields(const CustomAgent *c, sa_error **err)
     for (size_t i = 0; i < c->n_command; i++)
         bytes += strlen(c->command[i]) + 1;
     if (!c->n_command || !*c->command[0] || c->n_command > WORDS_MAX || bytes > WORDS_BYTES_MAX)
-        return sa_fail(err, SA_INVALID_REQUEST, "agent.command: not 1 to %d words of %d bytes in all", WORDS_MAX,
-                       WORDS_BYTES_MAX);
+        return sa_fail(err, SA_INVALID_REQUEST, "agent.command: not 1 to %d words of %d bytes in all",
+                       WORDS_MAX, WORDS_BYTES_MAX);
     if (*c->command[0] != '/' && strchr(c->command[0], '/'))
         return sa_fail(err, SA_INVALID_REQUEST, "agent.command[0]: neither absolute nor without '/'");
     if (c->n_env > WORDS_MAX || c->n_credentials > WORDS_MAX || c->n_skill_dirs > SKILL_DIRS_MAX)
-        return sa_fail(err, SA_INVALID_REQUEST, "agent: more than %d env or credentials, or more than %d skill_dirs",
-                       WORDS_MAX, SKILL_DIRS_MAX);
+        return sa_fail(err, SA_INVALID_REQUEST,
+                       "agent: more than %d env or credentials, or more than %d skill_dirs", WORDS_MAX,
+                       SKILL_DIRS_MAX);
     for (size_t i = 0; i < c->n_env; i++)
         if (!is_variable(c->env[i]->key) || strlen(c->env[i]->value) > WORDS_BYTES_MAX)
             return sa_fail(err, SA_INVALID_REQUEST, "agent.env: a name is not valid, or a value too long");
@@ -139,7 +141,8 @@ int registry_check(const struct sessions *all, const CustomAgent *c, sa_error **
     if (check_fields(c, err))
         return -1;
     if (!registry_is_registered(all, c->agent))
-        return sa_fail(err, SA_ALREADY_EXISTS, "agent \"%s\" is built in, or comes from the server's file", c->agent);
+        return sa_fail(err, SA_ALREADY_EXISTS, "agent \"%s\" is built in, or comes from the server's file",
+                       c->agent);
     for (struct custom *o = all->custom_agents; o; o = o->next)
         n++;
     if (n >= REGISTRY_MAX && !find_custom(all, c->agent))
@@ -257,7 +260,8 @@ static int load_file(struct sessions *all, const char *file, sa_error **err)
 {
     cleanup_buf struct sa_buf text = {0};
     struct json v, element;
-    if (sa_read_file(file, REGISTRY_FILE_BYTES_MAX, &text, err) < 0 || json_check(text.data, text.len, &v, err) < 0)
+    if (sa_read_file(file, REGISTRY_FILE_BYTES_MAX, &text, err) < 0 ||
+        json_check(text.data, text.len, &v, err) < 0)
         return -1;
     if (json_type(json_get(v, "agents")) != JSON_ARRAY)
         return sa_fail(err, SA_INVALID_CONFIG, "is no object with a list \"agents\"");

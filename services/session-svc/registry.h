@@ -15,8 +15,8 @@ enum {
 int registry_load(struct sessions *all, const char *file, sa_error **err);
 void registry_free(struct sessions *all);
 
-/* NULL: UNKNOWN_AGENT names it and those there are. Lives until it is put again or removed; sessions are given
- * the new one then. */
+/* NULL: UNKNOWN_AGENT names it and those there are. Lives until it is put again or removed; sessions are
+ * given the new one then. */
 const struct agent *registry_find(const struct sessions *all, const char *name, sa_error **err);
 /* The i-th of them, built-in ones first; NULL: there are no more. */
 const struct agent *registry_at(const struct sessions *all, size_t i);

@@ -39,7 +39,7 @@ struct secrets {
     struct change *changes, **changes_tail; /* the first one is being written */
     char **known;
     size_t n_known;
-    pthread_mutex_t mutex; /* of the needles */
+    pthread_mutex_t mutex;  /* of the needles */
     struct needle *needles; /* the longest first: one may be a part of another */
     size_t n_needles;
 };
@@ -56,8 +56,8 @@ char *secrets_escape(const char *value)
 
 static void add_needle(struct secrets *s, char *text, const char *name, uint64_t version, bool escaped)
 {
-    s->needles[s->n_needles++] =
-        (struct needle){.text = text, .n = strlen(text), .name = name, .version = version, .escaped = escaped};
+    s->needles[s->n_needles++] = (struct needle){
+        .text = text, .n = strlen(text), .name = name, .version = version, .escaped = escaped};
 }
 
 static void add_value(struct secrets *s, const char *value, const char *name, uint64_t version)
@@ -134,7 +134,8 @@ static bool replace(struct secrets *s, uint8_t *p, size_t n, struct sa_arena *ar
         const struct needle *needle = &s->needles[i];
         if (ret && !*needle->name)
             continue;
-        for (uint8_t *at = p; (at = memmem(at, n - (size_t)(at - p), needle->text, needle->n)); at += needle->n) {
+        for (uint8_t *at = p; (at = memmem(at, n - (size_t)(at - p), needle->text, needle->n));
+             at += needle->n) {
             if (ret)
                 note(arena, ret, needle, (size_t)(at - p));
             memset(at, '*', needle->n);
@@ -190,7 +191,8 @@ const char *secrets_value(const struct secrets *s, const char *name, uint64_t ve
         return c->value;
     if (c && version == c->previous_version)
         return c->previous;
-    sa_fail(err, SA_NOT_FOUND, "credential \"%.128s\" does not exist%s", name, c ? " any more as it was" : "");
+    sa_fail(err, SA_NOT_FOUND, "credential \"%.128s\" does not exist%s", name,
+            c ? " any more as it was" : "");
     return NULL;
 }
 
@@ -314,7 +316,8 @@ static void written(void *user)
 void secrets_change(struct secrets *s, const char *name, const char *value, secrets_done_fn *done, void *user)
 {
     struct change *c = sa_calloc(1, sizeof *c);
-    *c = (struct change){.secrets = s, .name = sa_strdup(name), .value = sa_strdup(value), .done = done, .user = user};
+    *c = (struct change){
+        .secrets = s, .name = sa_strdup(name), .value = sa_strdup(value), .done = done, .user = user};
     bool idle = !s->changes;
     *s->changes_tail = c;
     s->changes_tail = &c->next;

@@ -27,8 +27,8 @@ struct session *session_new(struct sessions *all, struct sa_id id)
     s->id = id;
     s->batch = 1;
     sa_id_format(id, s->name);
-    char **texts[] = {&s->state_reason, &s->state_message,    &s->mode_id,
-                      &s->wanted_mode,  &s->agent_session_id, &s->link.process_id, &s->agent_name};
+    char **texts[] = {&s->state_reason,     &s->state_message,   &s->mode_id,   &s->wanted_mode,
+                      &s->agent_session_id, &s->link.process_id, &s->agent_name};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         session_set_text(texts[i], "");
     link_init(s);
@@ -62,8 +62,8 @@ void session_free(struct session *s)
     sa_timer_free(s->retry);
     free(s->create_key);
     window_clear(&s->window);
-    char *texts[] = {s->state_reason, s->state_message,    s->mode_id,
-                     s->wanted_mode,  s->agent_session_id, s->link.process_id, s->agent_name};
+    char *texts[] = {s->state_reason,     s->state_message,   s->mode_id,   s->wanted_mode,
+                     s->agent_session_id, s->link.process_id, s->agent_name};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         free(texts[i]);
     free(s);

@@ -73,7 +73,7 @@ struct session {
     char name[SA_ID_TEXT + 1];
     const struct agent *agent; /* NULL: no longer in the catalogue */
     char *agent_name;
-    char *create_key;          /* while its creation is not committed: who asked, with which request_id */
+    char *create_key; /* while its creation is not committed: who asked, with which request_id */
     uint8_t create_digest[32];
 
     /* decided; StoredSession holds the same */

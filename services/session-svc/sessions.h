@@ -15,10 +15,10 @@ struct sessions_config {
     size_t line_max;                 /* LINK_LINE_MAX, but at most a quarter of the journal */
     uint32_t initialize_ms, open_ms; /* 0: the agent's own */
     uint32_t cancel_ms, quiet_ms;
-    bool pass_credentials; /* from our environment to the agents */
-    const char *agents_file;   /* more agents; NULL: none */
-    const char *registry_url;  /* of an ACP registry that is asked for the adapters' packages; NULL: none */
-    bool require_preinstall;   /* nothing is installed */
+    bool pass_credentials;    /* from our environment to the agents */
+    const char *agents_file;  /* more agents; NULL: none */
+    const char *registry_url; /* of an ACP registry that is asked for the adapters' packages; NULL: none */
+    bool require_preinstall;  /* nothing is installed */
 };
 
 struct sessions {
@@ -34,7 +34,7 @@ struct sessions {
     struct sa_id last_id;
     struct session **buckets;
     size_t n_buckets, count;
-    struct follower *followers; /* of all sessions: follow.c */
+    struct follower *followers;   /* of all sessions: follow.c */
     struct custom *custom_agents; /* registry.c */
     struct install *installs;     /* install.c: under way, in their order */
     struct job *jobs;             /* job.c */

@@ -5,7 +5,9 @@
 #include "adapters/os/fault.h"
 #include "adapters/os/log.h"
 #include "services/session-svc/acp_read.h"
+#include "services/session-svc/acp_report.h"
 #include "services/session-svc/acp_write.h"
+#include "services/session-svc/report.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/turns.h"
@@ -138,9 +140,11 @@ static void initialized(struct session *s, struct sa_arena *arena, const struct 
         return;
     }
     SA_FAULT("talk.initialized");
-    s->link.can_load = json_true(json_get(m->result, "agentCapabilities.loadSession"));
-    struct json resume = json_get(m->result, "agentCapabilities.sessionCapabilities.resume");
-    s->link.can_resume = json_type(resume) == JSON_OBJECT || json_true(resume);
+    AgentCapabilities report = AGENT_CAPABILITIES__INIT;
+    acp_report_initialize(arena, m->result, &report);
+    report_initialized(s, arena, &report);
+    s->link.can_load = report.load && !(s->agent && s->agent->no_load);
+    s->link.can_resume = report.resume && !(s->agent && s->agent->no_resume);
     open_next(s, RESTORE_METHOD_UNSPECIFIED);
 }
 
@@ -208,6 +212,7 @@ static void session_opened(struct session *s, struct sa_arena *arena, const stru
     } else {
         tell_restored(s, method);
     }
+    report_opened(s, arena, m->result);
     note_mode(s, json_arena_string(arena, json_get(m->result, "modes.currentModeId")));
     choose_mode(s);
 }
