@@ -29,11 +29,30 @@ static const struct agent_service_handlers agent_handlers = {
     .unregister_agent = api_unregister_agent,
 };
 
+static const struct config_service_handlers config_handlers = {
+    .set_mcp_server = api_set_mcp_server,
+    .get_mcp_server = api_get_mcp_server,
+    .delete_mcp_server = api_delete_mcp_server,
+    .list_mcp_servers = api_list_mcp_servers,
+    .set_skill = api_set_skill,
+    .get_skill = api_get_skill,
+    .delete_skill = api_delete_skill,
+    .list_skills = api_list_skills,
+};
+
+static const struct credential_service_handlers credential_handlers = {
+    .set_credential = api_set_credential,
+    .list_credentials = api_list_credentials,
+    .delete_credential = api_delete_credential,
+};
+
 void api_register(struct sessions *all)
 {
     session_service_register(service_rpc(all->svc), &session_handlers, all);
     permission_service_register(service_rpc(all->svc), &permission_handlers, all);
     agent_service_register(service_rpc(all->svc), &agent_handlers, all);
+    config_service_register(service_rpc(all->svc), &config_handlers, all);
+    credential_service_register(service_rpc(all->svc), &credential_handlers, all);
 }
 
 void api_fail_copy(struct rpc_call *call, const sa_error *err)

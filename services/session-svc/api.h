@@ -4,10 +4,12 @@
 #define SERVICES_SESSION_SVC_API_H_
 
 #include "sandboxagent/session/v1/agent_service.rpc.h"
+#include "sandboxagent/session/v1/config_service.rpc.h"
+#include "sandboxagent/session/v1/credential_service.rpc.h"
 #include "sandboxagent/session/v1/permission_service.rpc.h"
 #include "services/session-svc/sessions.h"
 
-/* SessionService, PermissionService, AgentService. */
+/* SessionService, PermissionService, AgentService, ConfigService, CredentialService. */
 void api_register(struct sessions *all);
 
 /* api_sessions.c */
@@ -39,6 +41,21 @@ void api_install_agent(void *api, struct rpc_call *call, const InstallAgentReque
 void api_uninstall_agent(void *api, struct rpc_call *call, const UninstallAgentRequest *req);
 void api_register_agent(void *api, struct rpc_call *call, const RegisterAgentRequest *req);
 void api_unregister_agent(void *api, struct rpc_call *call, const UnregisterAgentRequest *req);
+
+/* api_config.c */
+void api_set_mcp_server(void *api, struct rpc_call *call, const SetMcpServerRequest *req);
+void api_get_mcp_server(void *api, struct rpc_call *call, const GetMcpServerRequest *req);
+void api_delete_mcp_server(void *api, struct rpc_call *call, const DeleteMcpServerRequest *req);
+void api_list_mcp_servers(void *api, struct rpc_call *call, const ListMcpServersRequest *req);
+void api_set_skill(void *api, struct rpc_call *call, const SetSkillRequest *req);
+void api_get_skill(void *api, struct rpc_call *call, const GetSkillRequest *req);
+void api_delete_skill(void *api, struct rpc_call *call, const DeleteSkillRequest *req);
+void api_list_skills(void *api, struct rpc_call *call, const ListSkillsRequest *req);
+
+/* api_credentials.c */
+void api_set_credential(void *api, struct rpc_call *call, const SetCredentialRequest *req);
+void api_list_credentials(void *api, struct rpc_call *call, const ListCredentialsRequest *req);
+void api_delete_credential(void *api, struct rpc_call *call, const DeleteCredentialRequest *req);
 
 /* ---- shared by handlers ---- */
 

@@ -4,6 +4,8 @@
 #include "adapters/os/log.h"
 #include "adapters/os/sha256.h"
 #include "services/session-svc/api.h"
+#include "services/session-svc/config.h"
+#include "services/session-svc/mask.h"
 #include "services/session-svc/page_token.h"
 #include "services/session-svc/registry.h"
 
@@ -36,7 +38,30 @@ static int check_env(const CreateSessionRequest *req, sa_error **err)
     return 0;
 }
 
-static int check_create(const struct sessions *all, const CreateSessionRequest *req, sa_error **err)
+static int check_config(struct sessions *all, const CreateSessionRequest *req, sa_error **err)
+{
+    if (req->n_mcp_servers > CONFIG_ITEMS_MAX || req->n_skills > CONFIG_ITEMS_MAX ||
+        req->n_credentials > CONFIG_ITEMS_MAX)
+        return sa_fail(err, SA_INVALID_REQUEST, "more than %d mcp_servers, skills or credentials",
+                       CONFIG_ITEMS_MAX);
+    for (size_t i = 0; i < req->n_mcp_servers; i++)
+        if (config_check_server(all, req->mcp_servers[i], err))
+            return sa_wrap(err, "mcp_servers[%zu]", i);
+    for (size_t i = 0; i < req->n_skills; i++)
+        if (config_check_skill(req->skills[i], err))
+            return sa_wrap(err, "skills[%zu]", i);
+    for (size_t i = 0; i < req->n_credentials; i++) {
+        const CredentialUse *use = req->credentials[i];
+        const char *variable = *use->variable ? use->variable : use->credential;
+        if (!*variable || strlen(variable) > CONFIG_NAME_MAX || strchr(variable, '='))
+            return sa_fail(err, SA_INVALID_REQUEST, "credentials[%zu].variable: is no name of a variable", i);
+        if (!secrets_value(all->secrets, use->credential, 0, NULL, err))
+            return sa_wrap(err, "credentials[%zu]", i);
+    }
+    return 0;
+}
+
+static int check_create(struct sessions *all, const CreateSessionRequest *req, sa_error **err)
 {
     if (api_check_request_id(req->request_id, err) || check_env(req, err))
         return -1;
@@ -57,7 +82,7 @@ static int check_create(const struct sessions *all, const CreateSessionRequest *
                            "labels: a key is empty, or a key or value is over %d bytes", LABEL_BYTES_MAX);
     if (strlen(req->mode_id) > MODE_BYTES_MAX)
         return sa_fail(err, SA_INVALID_REQUEST, "mode_id: over %d bytes", MODE_BYTES_MAX);
-    return 0;
+    return check_config(all, req, err);
 }
 
 struct reply {
@@ -164,6 +189,12 @@ static void put_spec(struct session *s, const CreateSessionRequest *req, const c
     spec.creator = (char *)(uintptr_t)creator;
     spec.create_time_us = sa_wall_us();
     spec.install_agent = req->install_agent;
+    spec.mcp_servers = req->mcp_servers;
+    spec.n_mcp_servers = req->n_mcp_servers;
+    spec.skills = req->skills;
+    spec.n_skills = req->n_skills;
+    spec.credentials = req->credentials;
+    spec.n_credentials = req->n_credentials;
     /* Both maps have string keys and values: the same layout under two names. */
     cleanup_free StoredSpec__LabelsEntry *entries = sa_calloc(req->n_labels + 1, sizeof *entries);
     cleanup_free StoredSpec__LabelsEntry **labels = sa_calloc(req->n_labels + 1, sizeof *labels);
@@ -220,6 +251,7 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
     struct session *s = session_new(all, sessions_new_id(all));
     s->agent = registry_find(all, req->agent, NULL);
     session_set_text(&s->agent_name, req->agent);
+    mask_load(s, req->env, req->n_env);
     memcpy(s->create_digest, digest, sizeof digest);
     if (*req->request_id)
         s->create_key = steal_pointer(&text_key);

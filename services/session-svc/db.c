@@ -21,6 +21,8 @@ const struct store_table db_tables[DB_TABLES_] = {
     [DB_A_INSTALLS] = {"a_installs", 1, &stored_install__descriptor},
     [DB_A_MCP] = {"a_mcp", 1, &mcp_server__descriptor},
     [DB_A_SKILLS] = {"a_skills", 1, &skill__descriptor},
+    [DB_A_FETCHED] = {"a_fetched", 1, &skill__descriptor},
+    [DB_A_LINKS] = {"a_links", 1, &stored_links__descriptor},
     [DB_A_HIDDEN] = {"a_hidden", 1, &stored_hidden__descriptor},
 };
 

@@ -23,6 +23,8 @@ enum db_table {
     DB_A_INSTALLS,  /* agent: StoredInstall */
     DB_A_MCP,       /* directory, name: McpServer */
     DB_A_SKILLS,    /* directory, name: Skill */
+    DB_A_FETCHED,   /* as DB_A_SKILLS: Skill, with what was fetched of it and nothing else */
+    DB_A_LINKS,     /* directory: StoredLinks */
     DB_A_HIDDEN,    /* session, offset in the agent's standard input: StoredHidden of the row in DB_OUTBOX */
     DB_TABLES_
 };

@@ -44,6 +44,37 @@ static ProtobufCBinaryData text_bytes(struct sa_arena *arena, const char *text)
     return (ProtobufCBinaryData){strlen(text), (uint8_t *)sa_arena_strdup(arena, text)};
 }
 
+static bool names_variable(const StoredSpec *spec, const char *name)
+{
+    size_t n = strlen(name);
+    for (size_t i = 0; i < spec->n_env; i++)
+        if (spec->env[i]->name.len == n && !memcmp(spec->env[i]->name.data, name, n))
+            return true;
+    return false;
+}
+
+/* Their values are not stored with the launch; the versions are: a start that is repeated must be the same.
+ */
+static int use_credentials(const struct sessions *all, const StoredSpec *spec, StoredLaunch *ret,
+                           struct sa_arena *arena, sa_error **err)
+{
+    ret->credentials = sa_arena_alloc(arena, (spec->n_credentials + 1) * sizeof *ret->credentials);
+    for (size_t i = 0; i < spec->n_credentials; i++) {
+        const CredentialUse *wish = spec->credentials[i];
+        const char *variable = *wish->variable ? wish->variable : wish->credential;
+        StoredCredentialUse *use = sa_arena_alloc(arena, sizeof *use);
+        *use = (StoredCredentialUse)STORED_CREDENTIAL_USE__INIT;
+        if (names_variable(spec, variable))
+            continue;
+        if (!secrets_value(all->secrets, wish->credential, 0, &use->version, err))
+            return -1;
+        use->variable = sa_arena_strdup(arena, variable);
+        use->name = sa_arena_strdup(arena, wish->credential);
+        ret->credentials[ret->n_credentials++] = use;
+    }
+    return 0;
+}
+
 int environment_launch(const struct sessions *all, const struct agent *agent, const StoredSpec *spec,
                        StoredLaunch *ret, struct sa_arena *arena, sa_error **err)
 {
@@ -75,10 +106,29 @@ int environment_launch(const struct sessions *all, const struct agent *agent, co
         set_session_variable(&v, spec->env[i]);
     ret->env = v.list;
     ret->n_env = v.n;
+    return use_credentials(all, spec, ret, arena, err);
+}
+
+int environment_of_launch(const struct sessions *all, const StoredLaunch *launch, ProcessSpec *ret,
+                          struct sa_arena *arena, sa_error **err)
+{
+    size_t n = launch->n_env + launch->n_credentials;
+    struct variables v = {arena, sa_arena_alloc(arena, (n + 1) * sizeof *v.list), launch->n_env};
+    for (size_t i = 0; i < launch->n_env; i++)
+        v.list[i] = launch->env[i];
+    for (size_t i = 0; i < launch->n_credentials; i++) {
+        const StoredCredentialUse *use = launch->credentials[i];
+        const char *value = secrets_value(all->secrets, use->name, use->version, NULL, err);
+        if (!value)
+            return -1;
+        set(&v, use->variable, value);
+    }
+    ret->env = v.list;
+    ret->n_env = v.n;
     return 0;
 }
 
-char **environment_tools(const struct sessions *all, struct sa_arena *arena)
+char **environment_tools(const struct sessions *all, const char *home, struct sa_arena *arena)
 {
     /* How npm, git and what they start reach the network. */
     static const char *const passed[] = {
@@ -99,7 +149,9 @@ char **environment_tools(const struct sessions *all, struct sa_arena *arena)
         "SSH_AUTH_SOCK",
     };
     enum { PASSED = sizeof passed / sizeof *passed };
-    const char *path = all->config.place.path, *home = getenv("HOME");
+    const char *path = all->config.place.path;
+    if (!home)
+        home = getenv("HOME");
     char **env = sa_arena_alloc(arena, (PASSED + 5) * sizeof *env);
     size_t n = 0;
     env[n++] = sa_arena_format(

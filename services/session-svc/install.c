@@ -12,6 +12,7 @@
 #include "services/session-svc/environment.h"
 #include "services/session-svc/job.h"
 #include "services/session-svc/prepare.h"
+#include "services/session-svc/skills.h"
 
 enum { RETRY_MS = 1000, LOOK_MS = 120000 };
 
@@ -468,7 +469,7 @@ static void begin_look(struct install *i)
                     (char *)(uintptr_t)url,
                     (char *)(uintptr_t)(i->agent->registry_id ? i->agent->registry_id : ""),
                     NULL};
-    begin(i, "look", argv, environment_tools(i->all, i->arena),
+    begin(i, "look", argv, environment_tools(i->all, NULL, i->arena),
           (struct job_options){
               .cwd = "/", .as_ourselves = true, .timeout_ms = LOOK_MS, .line = look_line, .done = looked});
 }
@@ -478,7 +479,7 @@ static void begin_npm(struct install *i)
     const char *dir = i->all->config.place.agents_dir;
     char **argv = i->removal ? agents_npm_uninstall(i->agent, dir, i->arena)
                              : agents_npm_install(i->agent, dir, i->adapter, i->private_node, i->arena);
-    begin(i, "npm", argv, environment_tools(i->all, i->arena),
+    begin(i, "npm", argv, environment_tools(i->all, NULL, i->arena),
           (struct job_options){.cwd = dir,
                                .as_ourselves = true,
                                .timeout_ms = INSTALL_NPM_MS,
@@ -631,7 +632,7 @@ static bool is_running(void *user, const char *label)
     for (struct install *i = all->installs; i; i = i->next)
         if (!strcmp(i->id, label))
             return true;
-    return false;
+    return skills_are_fetched_by(all, label);
 }
 
 int installs_load(struct sessions *all, sa_error **err)

@@ -275,7 +275,8 @@ void job_end(struct job *j)
     sa_timer_stop(j->deadline);
     rpc_abandon(j->attachment);
     j->attachment = NULL;
-    sa_defer(j->all->loop, end_later, j->all);
+    if (!j->all->stopped)
+        sa_defer(j->all->loop, end_later, j->all);
 }
 
 /* ---- new ---- */

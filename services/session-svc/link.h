@@ -48,7 +48,7 @@ struct link {
         char method[24];
     } requests[LINK_REQUESTS_MAX];
     size_t n_requests;
-    bool can_load, can_resume;
+    bool can_load, can_resume, mcp_http, mcp_sse;
     RestoreMethod open_method;
     struct outgoing *outbox, **outbox_tail;
     size_t outbox_bytes;

@@ -2,6 +2,7 @@
 
 #include "services/session-svc/install.h"
 #include "services/session-svc/sessions.h"
+#include "services/session-svc/skills.h"
 #include "services/session-svc/turns.h"
 
 /* ---- what is told ---- */
@@ -64,12 +65,26 @@ void prepare_installed(struct sessions *all, const struct agent *a, const sa_err
     sessions_each(all, go_on, &o);
 }
 
-/* ---- */
+/* ---- skills ---- */
+
+static void skills_are_there(struct session *s)
+{
+    s->preparing = PREPARED;
+    if (s->state != SESSION_STATE_DESTROYED)
+        link_start(s);
+    session_settle(s);
+}
+
+/* ---- both, one after the other ---- */
 
 bool prepare_waits(struct session *s)
 {
-    if (s->preparing == PREPARE_AGENT)
+    if (s->preparing == PREPARE_AGENT || s->skill_work)
         return true;
+    if (s->preparing == PREPARED) {
+        s->preparing = PREPARE_NOTHING;
+        return false;
+    }
     struct store_key key = db_key(s->id);
     cleanup_message StoredSpec *spec = NULL;
     if (store_get(s->all->store, DB_SPECS, &key, &spec, NULL) <= 0)
@@ -79,11 +94,17 @@ bool prepare_waits(struct session *s)
         s->preparing = PREPARE_AGENT;
         return true;
     }
+    if (skills_begin(s, spec, skills_are_there)) {
+        session_move(s, STATE_AGENT_STARTS, NULL, NULL);
+        s->preparing = PREPARE_SKILLS;
+        return true;
+    }
     s->preparing = PREPARE_NOTHING;
     return false;
 }
 
 void prepare_abandon(struct session *s)
 {
+    skills_abandon(s);
     s->preparing = PREPARE_NOTHING;
 }

@@ -249,7 +249,7 @@ static int apply(StoredCredentials *all, const char *name, const char *value, sa
                 memmove(all->credentials + i, all->credentials + i + 1,
                         (all->n_credentials-- - i - 1) * sizeof *all->credentials);
         if (c)
-            protobuf_c_message_free_unpacked(&(c)->base, NULL);
+            protobuf_c_message_free_unpacked(&c->base, NULL);
         return 0;
     }
     if (!c && all->n_credentials >= SECRETS_MAX)
@@ -300,7 +300,7 @@ static void written(void *user)
         s->present = c->after;
         rebuild(s);
     }
-    protobuf_c_message_free_unpacked(&(unused)->base, NULL);
+    protobuf_c_message_free_unpacked(&unused->base, NULL);
     s->changes = c->next;
     if (!s->changes)
         s->changes_tail = &s->changes;
@@ -325,23 +325,30 @@ void secrets_change(struct secrets *s, const char *name, const char *value, secr
         write_next(s);
 }
 
-struct secrets *secrets_open(struct sa_loop *loop, const char *dir, sa_error **err)
+struct secrets *secrets_new(void)
 {
     struct secrets *s = sa_calloc(1, sizeof *s);
-    s->loop = loop;
-    s->path = sa_format("%s/credentials", dir);
     s->changes_tail = &s->changes;
     pthread_mutex_init(&s->mutex, NULL);
+    s->present = rpc_unpack(&stored_credentials__descriptor, NULL, 0, NULL);
+    return s;
+}
+
+struct secrets *secrets_open(struct sa_loop *loop, const char *dir, sa_error **err)
+{
+    struct secrets *s = secrets_new();
+    s->loop = loop;
+    s->path = sa_format("%s/credentials", dir);
     cleanup_buf struct sa_buf file = {0};
-    sa_error *failed = NULL;
+    cleanup_error sa_error *failed = NULL;
+    StoredCredentials *read = NULL;
     if (sa_read_file(s->path, FILE_BYTES_MAX, &file, &failed) == 0)
-        s->present = rpc_unpack(&stored_credentials__descriptor, file.data, file.len, err);
-    else if (sa_error_is(failed, SA_FILE_NOT_FOUND))
-        s->present = rpc_unpack(&stored_credentials__descriptor, NULL, 0, err);
-    else
+        read = rpc_unpack(&stored_credentials__descriptor, file.data, file.len, &failed);
+    if (read) {
+        protobuf_c_message_free_unpacked(&s->present->base, NULL);
+        s->present = read;
+    } else if (!sa_error_is(failed, SA_FILE_NOT_FOUND)) {
         sa_pass(err, steal_pointer(&failed));
-    sa_error_free(failed);
-    if (!s->present) {
         sa_wrap(err, "%s", s->path);
         secrets_free(s);
         return NULL;
@@ -358,8 +365,7 @@ void secrets_free(struct secrets *s)
     for (size_t i = 0; i < s->n_known; i++)
         free(s->known[i]);
     free(s->known);
-    if (s->present)
-        protobuf_c_message_free_unpacked(&(s->present)->base, NULL);
+    protobuf_c_message_free_unpacked(&s->present->base, NULL);
     pthread_mutex_destroy(&s->mutex);
     free(s->path);
     free(s);

@@ -20,6 +20,8 @@ enum {
 };
 
 struct secrets;
+/* Without a file: only knows and masks. */
+struct secrets *secrets_new(void);
 /* Reads the file; a missing one is fine. Without the lock or with it; blocks. */
 struct secrets *secrets_open(struct sa_loop *loop, const char *dir, sa_error **err);
 void secrets_free(struct secrets *s); /* NULL is fine */

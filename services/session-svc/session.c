@@ -6,6 +6,7 @@
 #include "adapters/os/log.h"
 #include "services/session-svc/api.h"
 #include "services/session-svc/follow.h"
+#include "services/session-svc/mask.h"
 #include "services/session-svc/permissions.h"
 #include "services/session-svc/prepare.h"
 #include "services/session-svc/registry.h"
@@ -42,6 +43,7 @@ static void clear(struct session *s)
     link_fini(s);
     turns_clear(s);
     permissions_clear(s);
+    mask_clear(s);
     for (struct condemned *c = s->condemned, *next; c; c = next) {
         next = c->next;
         rpc_abandon(c->deletion);
@@ -83,6 +85,8 @@ static void take_link(struct link *l, const StoredSession *row)
     l->last_request_id = row->last_request_id;
     l->can_load = row->can_load;
     l->can_resume = row->can_resume;
+    l->mcp_http = row->mcp_http;
+    l->mcp_sse = row->mcp_sse;
     l->open_method = row->open_method;
     for (size_t i = 0; i < row->n_requests && i < LINK_REQUESTS_MAX; i++, l->n_requests++) {
         l->requests[i].id = row->requests[i]->id;
@@ -136,6 +140,8 @@ static void fill_link(const struct link *l, StoredSession *row, struct sa_arena 
     row->last_request_id = l->last_request_id;
     row->can_load = l->can_load;
     row->can_resume = l->can_resume;
+    row->mcp_http = l->mcp_http;
+    row->mcp_sse = l->mcp_sse;
     row->open_method = l->open_method;
     row->requests = sa_arena_alloc(arena, LINK_REQUESTS_MAX * sizeof *row->requests);
     for (size_t i = 0; i < l->n_requests; i++) {
@@ -198,6 +204,7 @@ int session_load(struct session *s, sa_error **err)
         return found < 0 ? -1 : sa_fail(err, SA_STORE_CORRUPT, "session %s has no specification", s->name);
     s->agent = registry_find(s->all, spec->agent, NULL);
     session_set_text(&s->agent_name, spec->agent);
+    mask_load(s, spec->env, spec->n_env);
     take_row(s, row);
     s->committed_batch = s->batch++; /* all that is here is true */
     if (turns_load(s, row, err) || requests_load(s, err) || link_load_outbox(s, err))
@@ -272,6 +279,7 @@ void session_move(struct session *s, enum state_event event, const char *reason,
     s->state = next;
     session_set_text(&s->state_reason, reason);
     session_set_text(&s->state_message, message);
+    mask_text(s, s->state_message);
     SessionStateChanged changed = SESSION_STATE_CHANGED__INIT;
     changed.state = next;
     changed.reason = s->state_reason;

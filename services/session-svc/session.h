@@ -90,6 +90,8 @@ struct session {
     struct condemned *condemned;
     struct link link;
 
+    struct secrets *own_secrets; /* mask.h; NULL: none */
+
     /* commits */
     struct batch *building, *writing;
     uint64_t batch;           /* number of the one that is or will be built */
@@ -104,6 +106,7 @@ struct session {
     struct window window;
     struct follower *followers;
     enum { PREPARE_NOTHING, PREPARE_AGENT, PREPARE_SKILLS, PREPARED } preparing; /* prepare.h */
+    struct skill_work *skill_work;                                               /* skills.c; NULL: none */
     struct destroy_call *destroy_calls; /* api_sessions.c: answered when its processes are gone */
 };
 

@@ -7,6 +7,8 @@
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/acp_report.h"
 #include "services/session-svc/acp_write.h"
+#include "services/session-svc/config.h"
+#include "services/session-svc/mask.h"
 #include "services/session-svc/report.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
@@ -106,9 +108,15 @@ static void open_with(struct session *s, RestoreMethod method)
     }
     s->link.open_method = method;
     const char *name = open_method(method);
+    cleanup_buf struct sa_buf servers = {0};
+    if (mcp_servers(s, spec, &servers, &err)) {
+        link_end(s, true, err->reason, err->message);
+        return;
+    }
     cleanup_buf struct sa_buf out = {0};
     acp_open_session(&out, request_id(s, name), name, spec->cwd.data, spec->cwd.len,
-                     method == RESTORE_METHOD_NEW ? "" : s->agent_session_id);
+                     method == RESTORE_METHOD_NEW ? "" : s->agent_session_id,
+                     (struct json){(const char *)servers.data, servers.len});
     enter(s, AGENT_PHASE_OPENING);
     link_send(s, &out);
 }
@@ -143,6 +151,8 @@ static void initialized(struct session *s, struct sa_arena *arena, const struct 
     AgentCapabilities report = AGENT_CAPABILITIES__INIT;
     acp_report_initialize(arena, m->result, &report);
     report_initialized(s, arena, &report);
+    s->link.mcp_http = report.mcp_http;
+    s->link.mcp_sse = report.mcp_sse;
     s->link.can_load = report.load && !(s->agent && s->agent->no_load);
     s->link.can_resume = report.resume && !(s->agent && s->agent->no_resume);
     open_next(s, RESTORE_METHOD_UNSPECIFIED);
@@ -289,6 +299,12 @@ void talk_line(struct session *s, struct sa_arena *arena, const struct line *lin
     if (!line->n)
         return;
     acp_read(arena, line->p, line->n, &m);
+    if (m.kind != ACP_REQUEST || !strcmp(m.method, "session/request_permission")) {
+        /* Only told. What another request asks for is done as it came; its event is masked (mask_event). */
+        uint8_t *copy = sa_arena_memdup(arena, line->p, line->n);
+        if (mask_bytes(s, copy, line->n))
+            acp_read(arena, copy, line->n, &m);
+    }
     switch (m.kind) {
     case ACP_RESPONSE:
         response(s, arena, &m);
