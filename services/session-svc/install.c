@@ -447,11 +447,19 @@ static void verified(void *user, const ExitRecord *exit, const sa_error *err)
 
 /* ---- its processes ---- */
 
-static void begin(struct install *i, const char *step, char **argv, char **env, struct job_options opt)
+/* Of the present step's process: its request_id and label. */
+static char *process_name(const struct install *i)
 {
-    cleanup_free char *request_id = sa_format("%s-%s", i->id, step);
-    opt.request_id = request_id;
-    opt.label = i->id;
+    const char *step = i->state == INSTALL_STATE_LOOKING      ? "look"
+                       : i->state == INSTALL_STATE_INSTALLING ? "npm"
+                                                              : "verify";
+    return sa_format("%s-%s", i->id, step);
+}
+
+static void begin(struct install *i, char **argv, char **env, struct job_options opt)
+{
+    cleanup_free char *name = process_name(i);
+    opt.request_id = opt.label = name;
     opt.argv = argv;
     opt.env = env;
     opt.user = i;
@@ -469,7 +477,7 @@ static void begin_look(struct install *i)
                     (char *)(uintptr_t)url,
                     (char *)(uintptr_t)(i->agent->registry_id ? i->agent->registry_id : ""),
                     NULL};
-    begin(i, "look", argv, environment_tools(i->all, NULL, i->arena),
+    begin(i, argv, environment_tools(i->all, NULL, i->arena),
           (struct job_options){
               .cwd = "/", .as_ourselves = true, .timeout_ms = LOOK_MS, .line = look_line, .done = looked});
 }
@@ -479,7 +487,7 @@ static void begin_npm(struct install *i)
     const char *dir = i->all->config.place.agents_dir;
     char **argv = i->removal ? agents_npm_uninstall(i->agent, dir, i->arena)
                              : agents_npm_install(i->agent, dir, i->adapter, i->private_node, i->arena);
-    begin(i, "npm", argv, environment_tools(i->all, NULL, i->arena),
+    begin(i, argv, environment_tools(i->all, NULL, i->arena),
           (struct job_options){.cwd = dir,
                                .as_ourselves = true,
                                .timeout_ms = INSTALL_NPM_MS,
@@ -509,7 +517,7 @@ static void begin_verify(struct install *i)
     cleanup_buf struct sa_buf input = {0};
     acp_initialize(&input, 1, !i->agent->no_files);
     sa_buf_add(&input, "\n", 1);
-    begin(i, "verify", words(launch.argv, launch.n_argv, i->arena), words(launch.env, launch.n_env, i->arena),
+    begin(i, words(launch.argv, launch.n_argv, i->arena), words(launch.env, launch.n_env, i->arena),
           (struct job_options){.cwd = home,
                                .input = sa_buf_string(&input),
                                .timeout_ms = i->agent->initialize_ms,
@@ -629,9 +637,11 @@ static bool load_row(void *user, const struct store_row *row)
 static bool is_running(void *user, const char *label)
 {
     struct sessions *all = user;
-    for (struct install *i = all->installs; i; i = i->next)
-        if (!strcmp(i->id, label))
+    for (struct install *i = all->installs; i; i = i->next) {
+        cleanup_free char *name = process_name(i);
+        if (!strcmp(name, label))
             return true;
+    }
     return skills_are_fetched_by(all, label);
 }
 

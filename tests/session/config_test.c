@@ -345,7 +345,7 @@ static void a_secret_reaches_the_agent_and_nobody_else(void **state)
     CreateSessionRequest req = with_credential(&use, uses, "key", "API_KEY");
     cleanup_free char *id = create(&req);
     expect_sum(id, "ENVSUM API_KEY", secret);
-    cleanup_free char *told = ask(id, "ENV API_KEY"); /* it tells; what is told is masked */
+    cleanup_free char *told = ask(id, "ENV API_KEY");              /* it tells; what is told is masked */
     assert_string_equal(told, "API_KEY=**********************\n"); /* as JSON has it */
     char text[256];
     snprintf(text, sizeof text, "STDERR it is %s", secret);
