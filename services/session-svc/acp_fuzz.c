@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "services/session-svc/acp_read.h"
+#include "services/session-svc/acp_report.h"
 #include "services/session-svc/lines.h"
 
 #define MUST(x)                                                                                              \
@@ -13,6 +14,20 @@
     } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* What an agent tells of itself is within its limits, and can be read. */
+static void check_report(struct sa_arena *arena, struct json result)
+{
+    AgentCapabilities report = AGENT_CAPABILITIES__INIT;
+    acp_report_initialize(arena, result, &report);
+    acp_report_session(arena, result, &report);
+    MUST(report.n_modes <= ACP_REPORT_LIST_MAX && report.n_models <= ACP_REPORT_LIST_MAX);
+    size_t size = agent_capabilities__get_packed_size(&report);
+    uint8_t *packed = sa_malloc(size + 1);
+    agent_capabilities__pack(&report, packed);
+    MUST(!rpc_validate(&agent_capabilities__descriptor, packed, size, NULL));
+    free(packed);
+}
 
 static void check_line(const void *p, size_t n)
 {
@@ -30,6 +45,7 @@ static void check_line(const void *p, size_t n)
     } else {
         acp_error_text(arena, m.error);
         acp_stop_reason(json_get(m.result, "stopReason"));
+        check_report(arena, m.result);
     }
     if (m.params.n) {
         size_t options;

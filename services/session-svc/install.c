@@ -1,4 +1,4 @@
-#include "services/session-svc/install.h"
+#include "services/session-svc/install_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,161 +16,12 @@
 
 enum { RETRY_MS = 1000, LOOK_MS = 120000 };
 
-struct watcher {
-    struct watcher *next;
-    struct install *install;
-    struct rpc_call *call;
-};
-
-struct install {
-    struct install *next; /* in the order in which they were asked for */
-    struct sessions *all;
-    const struct agent *agent; /* built in: lives for ever */
-    char id[SA_ID_TEXT + 1];
-    InstallState state;
-    bool removal, private_node;
-    char *adapter; /* from the registry, instead of the first package; NULL: that one */
-    int64_t start_time_us, end_time_us;
-    char *reason, *message;
-    /* of this run */
-    struct job *job, *last_job; /* last_job: its result is being committed */
-    bool saving;
-    struct sa_timer *retry;
-    struct sa_buf tail;
-    struct sa_buf answer; /* of the agent to initialize */
-    struct watcher *watchers;
-    AgentCapabilities *report;
-    struct sa_arena *arena;
-};
-
 static void save(struct install *i);
 static void drive_all(struct sessions *all);
 
 static bool is_over(const struct install *i)
 {
     return i->state == INSTALL_STATE_DONE || i->state == INSTALL_STATE_FAILED;
-}
-
-/* ---- what callers see ---- */
-
-static Installation *describe(const struct install *i, struct sa_arena *arena)
-{
-    Installation *out = sa_arena_alloc(arena, sizeof *out);
-    *out = (Installation)INSTALLATION__INIT;
-    out->installation_id = sa_arena_strdup(arena, i->id);
-    out->agent = sa_arena_strdup(arena, i->agent->name);
-    out->state = i->state;
-    out->removal = i->removal;
-    out->private_node = i->private_node;
-    size_t n = 0;
-    while (i->agent->npm_packages[n])
-        n++;
-    out->npm_packages = sa_arena_alloc(arena, (n + 1) * sizeof *out->npm_packages);
-    for (size_t p = 0; p < n; p++)
-        out->npm_packages[out->n_npm_packages++] =
-            sa_arena_strdup(arena, p == 0 && i->adapter ? i->adapter : i->agent->npm_packages[p]);
-    out->start_time = api_timestamp(arena, i->start_time_us);
-    if (i->end_time_us)
-        out->end_time = api_timestamp(arena, i->end_time_us);
-    out->reason = sa_arena_strdup(arena, i->reason);
-    out->message = sa_arena_strdup(arena, i->message);
-    return out;
-}
-
-Installation *install_describe(struct sessions *all, const char *agent, struct sa_arena *arena,
-                               sa_error **err)
-{
-    for (struct install *i = all->installs; i; i = i->next)
-        if (!strcmp(i->agent->name, agent))
-            return describe(i, arena);
-    struct store_key key = store_key_of(agent, strlen(agent));
-    cleanup_message StoredInstall *row = NULL;
-    if (store_get(all->store, DB_A_INSTALLS, &key, &row, err) <= 0)
-        return NULL;
-    return api_copy(arena, &row->installation->base);
-}
-
-static void tell_line(struct install *i, const char *p, size_t n)
-{
-    struct sa_arena *arena = sa_arena_new();
-    InstallAgentResponse res = INSTALL_AGENT_RESPONSE__INIT;
-    res.kind_case = INSTALL_AGENT_RESPONSE__KIND_LINE;
-    res.line = rpc_utf8(arena, p, n < INSTALL_LINE_MAX ? n : INSTALL_LINE_MAX);
-    for (struct watcher *w = i->watchers; w; w = w->next)
-        if (!i->removal)
-            install_agent_send(w->call, &res);
-    sa_arena_free(arena);
-}
-
-static void tell_state(struct install *i, struct watcher *w)
-{
-    struct sa_arena *arena = sa_arena_new();
-    InstallAgentResponse res = INSTALL_AGENT_RESPONSE__INIT;
-    res.kind_case = INSTALL_AGENT_RESPONSE__KIND_INSTALLATION;
-    res.installation = describe(i, arena);
-    if (!i->removal)
-        install_agent_send(w->call, &res);
-    sa_arena_free(arena);
-}
-
-static sa_error *error_of(const struct install *i)
-{
-    sa_error *err = NULL;
-    sa_fail_remote(&err, sa_reason_code(SA_AGENT_INSTALL_FAILED), i->reason, i->message);
-    return err;
-}
-
-static void answer(struct install *i, struct rpc_call *call)
-{
-    UninstallAgentResponse removed = UNINSTALL_AGENT_RESPONSE__INIT;
-    if (i->state == INSTALL_STATE_FAILED)
-        rpc_fail(call, error_of(i));
-    else if (i->removal)
-        uninstall_agent_reply(call, &removed);
-    else
-        rpc_end(call);
-}
-
-static void watcher_left(void *user, struct rpc_call *call)
-{
-    (void)call;
-    struct watcher *w = user;
-    for (struct watcher **at = &w->install->watchers; *at; at = &(*at)->next)
-        if (*at == w) {
-            *at = w->next;
-            break;
-        }
-    rpc_call_unref(w->call);
-    free(w);
-}
-
-void install_watch(struct install *i, struct rpc_call *call)
-{
-    static const struct rpc_call_events events = {.on_cancel = watcher_left};
-    struct watcher *w = sa_calloc(1, sizeof *w);
-    *w = (struct watcher){i->watchers, i, rpc_call_ref(call)};
-    i->watchers = w;
-    if (i->removal) {
-        rpc_no_server_deadline(call);
-        rpc_on_cancel(call, watcher_left, w);
-    } else {
-        install_agent_on(call, &events, w);
-        if (!i->saving) /* else it is told when it is true */
-            tell_state(i, w);
-    }
-}
-
-static void end_watchers(struct install *i, const sa_error *err)
-{
-    for (struct watcher *w; (w = i->watchers);) {
-        i->watchers = w->next;
-        if (err)
-            api_fail_copy(w->call, err);
-        else
-            answer(i, w->call);
-        rpc_call_unref(w->call);
-        free(w);
-    }
 }
 
 /* ---- commits ---- */
@@ -197,8 +48,8 @@ static void over(struct install *i)
         }
     sa_log(SA_LOG_INFO, "install.over", "agent=%s removal=%d reason=%s", i->agent->name, i->removal,
            i->reason);
-    end_watchers(i, NULL);
-    sa_error *err = i->state == INSTALL_STATE_FAILED ? error_of(i) : NULL;
+    install_end_watchers(i, NULL);
+    sa_error *err = i->state == INSTALL_STATE_FAILED ? install_error(i) : NULL;
     if (!i->removal)
         prepare_installed(all, i->agent, err);
     sa_error_free(err);
@@ -219,8 +70,7 @@ static void saved(void *user, const sa_error *err)
     i->saving = false;
     job_end(i->last_job);
     i->last_job = NULL;
-    for (struct watcher *w = i->watchers; w; w = w->next)
-        tell_state(i, w);
+    install_tell_state(i);
     if (is_over(i))
         over(i);
     else
@@ -233,7 +83,7 @@ static void save(struct install *i)
     struct store_set *set = store_set_new();
     struct store_key key = store_key_of(i->agent->name, strlen(i->agent->name));
     StoredInstall row = STORED_INSTALL__INIT;
-    row.installation = describe(i, arena);
+    row.installation = install_fill(i, arena);
     row.adapter = sa_arena_strdup(arena, i->adapter);
     row.start_time_us = i->start_time_us;
     store_put(set, DB_A_INSTALLS, &key, &row.base);
@@ -287,7 +137,7 @@ static void note_line(struct install *i, const char *p, size_t n)
 {
     cleanup_free char *copy = sa_memdup(p, n);
     secrets_mask(i->all->secrets, copy, n);
-    tell_line(i, copy, n);
+    install_tell_line(i, copy, n);
     size_t kept = n < INSTALL_TAIL_MAX / 2 ? n : INSTALL_TAIL_MAX / 2;
     sa_buf_add(&i->tail, copy, kept);
     sa_buf_add(&i->tail, "\n", 1);
@@ -669,7 +519,7 @@ void installs_drain(struct sessions *all)
     cleanup_error sa_error *err = NULL;
     sa_fail(&err, SA_DRAINING, "the service stops; the installation goes on when it is back");
     for (struct install *i = all->installs; i; i = i->next)
-        end_watchers(i, err);
+        install_end_watchers(i, err);
 }
 
 void installs_free(struct sessions *all)
