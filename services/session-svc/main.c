@@ -18,8 +18,13 @@
  *
  * the agents there are:
  *     registry.c      built in, from the file, registered;   acp_report.c: what they told of themselves
- *     install.c       from npm, one at a time;   job.c: processes of our own, run to their end
- *     secrets.c       credentials by name, and the filter that masks them
+ *     report.c        kept for all sessions
+ *     install*.c      from npm, one at a time;   job.c: processes of our own, run to their end
+ *
+ * what they are set up with:
+ *     config.c        MCP servers and skills of a session;   mcp.c: servers as the agent is told of them
+ *     skills.c        skills, fetched and linked
+ *     secrets.c       credentials by name, and the filter that masks them;   mask.c: it, for a session
  *
  * the callers:
  *     api*.c          the methods;   page_token.c: pages of lists

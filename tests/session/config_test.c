@@ -257,7 +257,7 @@ static void servers_are_listed_page_by_page_and_checked(void **state)
     (void)state;
     McpCommand c;
     for (int i = 0; i < 7; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "s%d", i);
         McpServer m = command_server(name, &c, "/bin/x");
         m.directory = bytes("/paged");
