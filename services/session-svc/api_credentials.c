@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "services/session-svc/api.h"
-#include "services/session-svc/config.h"
+#include "services/session-svc/config_store.h"
 
 struct change {
     struct rpc_call *call;

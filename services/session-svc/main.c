@@ -22,7 +22,7 @@
  *     install*.c      from npm, one at a time;   job.c: processes of our own, run to their end
  *
  * what they are set up with:
- *     config.c        MCP servers and skills of a session;   mcp.c: servers as the agent is told of them
+ *     config_store.c  MCP servers and skills of a session;   mcp.c: servers as the agent is told of them
  *     skills.c        skills, fetched and linked
  *     secrets.c       credentials by name, and the filter that masks them;   mask.c: it, for a session
  *

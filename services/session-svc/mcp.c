@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "services/session-svc/config.h"
+#include "services/session-svc/config_store.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/talk.h"
 

@@ -5,7 +5,7 @@
 
 #include "adapters/os/sha256.h"
 #include "services/session-svc/api.h"
-#include "services/session-svc/config.h"
+#include "services/session-svc/config_store.h"
 #include "services/session-svc/environment.h"
 #include "services/session-svc/job.h"
 #include "services/session-svc/mask.h"

@@ -7,7 +7,7 @@
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/acp_report.h"
 #include "services/session-svc/acp_write.h"
-#include "services/session-svc/config.h"
+#include "services/session-svc/config_store.h"
 #include "services/session-svc/mask.h"
 #include "services/session-svc/report.h"
 #include "services/session-svc/requests.h"

@@ -1,7 +1,7 @@
 /* The MCP servers and skills of a session: its own, those configured for its working directory, those for
  * all. */
-#ifndef SERVICES_SESSION_SVC_CONFIG_H_
-#define SERVICES_SESSION_SVC_CONFIG_H_
+#ifndef SERVICES_SESSION_SVC_CONFIG_STORE_H_
+#define SERVICES_SESSION_SVC_CONFIG_STORE_H_
 
 #include "adapters/json/json.h"
 #include "services/session-svc/session.h"

@@ -4,7 +4,7 @@
 
 #include "adapters/os/sha256.h"
 #include "services/session-svc/api.h"
-#include "services/session-svc/config.h"
+#include "services/session-svc/config_store.h"
 #include "services/session-svc/page_token.h"
 
 enum { PAGE_BYTES = 1 << 20 };

@@ -3,7 +3,7 @@
 
 #include "adapters/os/sha256.h"
 #include "services/session-svc/api.h"
-#include "services/session-svc/config.h"
+#include "services/session-svc/config_store.h"
 
 /* ---- checks ---- */
 
