@@ -63,6 +63,8 @@ static int not_installed(const struct agent *a, sa_error **err)
     if (a->built_in)
         return sa_fail(err, SA_AGENT_NOT_INSTALLED, "agent %s: %s does not lie beside the other programs",
                        a->name, a->command);
+    if (!a->npm_packages[0])
+        return sa_fail(err, SA_AGENT_NOT_INSTALLED, "agent %s: there is no program %s", a->name, a->command);
     cleanup_buf struct sa_buf packages = {0};
     for (const char *const *p = a->npm_packages; *p; p++)
         sa_buf_addf(&packages, " %s", *p);
@@ -72,20 +74,45 @@ static int not_installed(const struct agent *a, sa_error **err)
         a->name, a->command, sa_buf_string(&packages));
 }
 
-char *agents_command(const struct agent *a, const struct agents_place *place, sa_error **err)
+static char *launcher(const struct agent *a, const struct agents_place *place)
 {
-    char *file = NULL;
-    if (a->built_in) {
-        if (place->own_dir)
-            file = in_directory(place->own_dir, strlen(place->own_dir), a->command);
-    } else if (place->agents_dir) {
-        cleanup_free char *bin = sa_format("%s/node_modules/.bin", place->agents_dir);
-        file = in_directory(bin, strlen(bin), a->command);
+    if (!place->launchers_dir)
+        return NULL;
+    cleanup_free char *name = sa_format("%s-acp", a->name);
+    return in_directory(place->launchers_dir, strlen(place->launchers_dir), name);
+}
+
+static char *in_prefix(const struct agent *a, const struct agents_place *place)
+{
+    if (!place->agents_dir)
+        return NULL;
+    cleanup_free char *bin = sa_format("%s/node_modules/.bin", place->agents_dir);
+    return in_directory(bin, strlen(bin), a->command);
+}
+
+char *agents_command(const struct agent *a, const struct agents_place *place, enum agents_source *ret_source,
+                     sa_error **err)
+{
+    enum agents_source source = AGENTS_LAUNCHER;
+    char *file = launcher(a, place);
+    if (!file && a->built_in && place->own_dir) {
+        source = AGENTS_BUILT_IN;
+        file = in_directory(place->own_dir, strlen(place->own_dir), a->command);
+    } else if (!file && !a->built_in && *a->command == '/') {
+        source = AGENTS_PATH;
+        file = runs(a->command) ? sa_strdup(a->command) : NULL;
+    } else if (!file && !a->built_in) {
+        source = AGENTS_PREFIX;
+        file = in_prefix(a, place);
+        if (!file) {
+            source = AGENTS_PATH;
+            file = on_path(place->path ? place->path : default_path, a->command);
+        }
     }
-    if (!file && !a->built_in)
-        file = on_path(place->path ? place->path : default_path, a->command);
     if (!file)
         not_installed(a, err);
+    else if (ret_source)
+        *ret_source = source;
     return file;
 }
 

@@ -11,4 +11,6 @@ const struct agent agent_amp = {
     .credentials = LIST("AMP_API_KEY", NULL),
     .initialize_ms = INITIALIZE_MS,
     .open_ms = OPEN_MS,
+    .registry_id = "amp-acp",
+    .skill_dirs = LIST(".agents/skills", NULL),
 };

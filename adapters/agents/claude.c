@@ -14,4 +14,10 @@ const struct agent agent_claude = {
                         "CLAUDE_CODE_OAUTH_TOKEN", "IS_SANDBOX", NULL),
     .initialize_ms = INITIALIZE_MS,
     .open_ms = OPEN_MS,
+    .registry_id = "claude-acp",
+    .features = AGENT_LOAD | AGENT_RESUME | AGENT_LIST | AGENT_FORK | AGENT_CLOSE | AGENT_IMAGE |
+                AGENT_EMBEDDED | AGENT_MCP_HTTP | AGENT_MCP_SSE,
+    .modes = LIST("auto", "default", "acceptEdits", "plan", "bypassPermissions", NULL),
+    .credential_files = LIST(".claude/.credentials.json", NULL),
+    .skill_dirs = LIST(".claude/skills", NULL),
 };

@@ -12,4 +12,10 @@ const struct agent agent_codex = {
     .credentials = LIST("OPENAI_API_KEY", "CODEX_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME", NULL),
     .initialize_ms = INITIALIZE_MS,
     .open_ms = OPEN_MS,
+    .registry_id = "codex-acp",
+    .features = AGENT_LOAD | AGENT_RESUME | AGENT_LIST | AGENT_FORK | AGENT_CLOSE | AGENT_IMAGE |
+                AGENT_EMBEDDED | AGENT_MCP_HTTP,
+    .modes = LIST("agent", "read-only", "workspace-write", "agent-full-access", NULL),
+    .credential_files = LIST(".codex/auth.json", NULL),
+    .skill_dirs = LIST(".agents/skills", NULL),
 };

@@ -12,4 +12,6 @@ const struct agent agent_cursor = {
     .credentials = LIST("CURSOR_API_KEY", NULL),
     .initialize_ms = 120000,
     .open_ms = OPEN_MS,
+    .registry_id = "cursor-agent-acp",
+    .skill_dirs = LIST(".cursor/skills", NULL),
 };

@@ -14,4 +14,9 @@ const struct agent agent_gemini = {
     .initialize_ms = INITIALIZE_MS,
     .open_ms = OPEN_MS,
     .no_files = true,
+    .registry_id = "gemini",
+    .features = AGENT_LOAD | AGENT_IMAGE | AGENT_AUDIO | AGENT_EMBEDDED | AGENT_MCP_HTTP | AGENT_MCP_SSE,
+    .modes = LIST("default", "autoEdit", "yolo", "plan", NULL),
+    .credential_files = LIST(".gemini/oauth_creds.json", NULL),
+    .skill_dirs = LIST(".gemini/skills", NULL),
 };

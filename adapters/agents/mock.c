@@ -12,4 +12,7 @@ const struct agent agent_mock = {
     .initialize_ms = INITIALIZE_MS,
     .open_ms = OPEN_MS,
     .built_in = true,
+    .features = AGENT_LOAD | AGENT_RESUME | AGENT_IMAGE | AGENT_EMBEDDED | AGENT_MCP_HTTP | AGENT_MCP_SSE,
+    .modes = LIST("ask", "auto", NULL),
+    .skill_dirs = LIST(".agents/skills", NULL),
 };

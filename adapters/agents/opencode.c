@@ -12,4 +12,10 @@ const struct agent agent_opencode = {
                         "OPENCODE_API_KEY", "OPENCODE_CONFIG_CONTENT", NULL),
     .initialize_ms = INITIALIZE_MS,
     .open_ms = OPEN_MS,
+    .registry_id = "opencode",
+    .features = AGENT_LOAD | AGENT_RESUME | AGENT_LIST | AGENT_FORK | AGENT_CLOSE | AGENT_IMAGE |
+                AGENT_EMBEDDED | AGENT_MCP_HTTP | AGENT_MCP_SSE,
+    .modes = LIST("build", "plan", NULL),
+    .credential_files = LIST(".local/share/opencode/auth.json", NULL),
+    .skill_dirs = LIST(".opencode/skill", NULL),
 };

@@ -12,4 +12,9 @@ const struct agent agent_pi = {
     .credentials = LIST("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY", NULL),
     .initialize_ms = INITIALIZE_MS,
     .open_ms = OPEN_MS,
+    .registry_id = "pi-acp",
+    .features = AGENT_LOAD | AGENT_LIST | AGENT_IMAGE,
+    .node_min = 22,
+    .credential_files = LIST(".pi/agent/auth.json", NULL),
+    .skill_dirs = LIST(".pi/skills", NULL),
 };

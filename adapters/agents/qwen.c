@@ -11,4 +11,11 @@ const struct agent agent_qwen = {
     .credentials = LIST("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL", NULL),
     .initialize_ms = INITIALIZE_MS,
     .open_ms = OPEN_MS,
+    .registry_id = "qwen-code",
+    .features = AGENT_LOAD | AGENT_RESUME | AGENT_LIST | AGENT_IMAGE | AGENT_AUDIO | AGENT_EMBEDDED |
+                AGENT_MCP_HTTP | AGENT_MCP_SSE,
+    .node_min = 22,
+    .modes = LIST("auto", "plan", "default", "auto-edit", "yolo", NULL),
+    .credential_files = LIST(".qwen/oauth_creds.json", NULL),
+    .skill_dirs = LIST(".qwen/skills", NULL),
 };

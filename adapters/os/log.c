@@ -1,6 +1,7 @@
 #include "adapters/os/log.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -17,6 +18,28 @@ void sa_log_init(const char *name, enum sa_log_level lowest)
 {
     log_name = name;
     log_lowest = lowest;
+}
+
+static struct {
+    pthread_mutex_t mutex;
+    void (*mask)(void *user, char *line, size_t n);
+    void *user;
+} filter = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+void sa_log_filter(void (*mask)(void *user, char *line, size_t n), void *user)
+{
+    pthread_mutex_lock(&filter.mutex);
+    filter.mask = mask;
+    filter.user = user;
+    pthread_mutex_unlock(&filter.mutex);
+}
+
+static void run_filter(char *line, size_t n)
+{
+    pthread_mutex_lock(&filter.mutex);
+    if (filter.mask)
+        filter.mask(filter.user, line, n);
+    pthread_mutex_unlock(&filter.mutex);
 }
 
 enum { LINE_BYTES_MAX = 2048 }; /* two are PIPE_BUF: what poll promises room for */
@@ -77,6 +100,7 @@ void sa_log(enum sa_log_level level, const char *event, const char *fmt, ...)
     va_start(ap, fmt);
     n += format(lines + n, level, event, fmt, ap);
     va_end(ap);
+    run_filter(lines, n);
     if (!put(lines, n))
         atomic_fetch_add(&lost, missing + 1);
 }

@@ -6,6 +6,8 @@
 #ifndef ADAPTERS_OS_LOG_H_
 #define ADAPTERS_OS_LOG_H_
 
+#include <stddef.h>
+
 enum sa_log_level { SA_LOG_DEBUG, SA_LOG_INFO, SA_LOG_WARN, SA_LOG_ERROR };
 
 /* Before the first line, from main. name: the service's, kept by reference. */
@@ -14,5 +16,9 @@ void sa_log_init(const char *name, enum sa_log_level lowest);
  * inside quotes by the caller. Control characters are replaced before output. */
 void sa_log(enum sa_log_level level, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* Called with every line before it is written: masks in place what must not be told. NULL: none. Any thread.
+ */
+void sa_log_filter(void (*mask)(void *user, char *line, size_t n), void *user);
 
 #endif

@@ -30,6 +30,9 @@ int cli_inspect(int argc, char **argv);
 int cli_census(int argc, char **argv);
 int cli_process_config(int argc, char **argv);
 int cli_fs(int argc, char **argv);
+int cli_mcp(int argc, char **argv);
+int cli_skills(int argc, char **argv);
+int cli_credentials(int argc, char **argv);
 
 /* Prints "sandbox-agent: <message>" and returns 1. Takes err. */
 int cli_failed(sa_error *err);

@@ -12,8 +12,6 @@
 #include "services/cli/cli.h"
 #include "services/runtime/options.h"
 
-enum { PACKAGES_MAX = 8 };
-
 static const struct service_option install_options[] = {
     {"agents-dir", SERVICE_OPTION_TEXT, NULL, 0, 0, "npm prefix; else <data-dir>/agents"},
     {"data-dir", SERVICE_OPTION_TEXT, NULL, 0, 0, "of the server; else ~/.local/share/sandbox-agent"},
@@ -24,20 +22,20 @@ static bool is_installed(const struct agent *a, const char *dir)
 {
     cleanup_free char *own = cli_sibling("");
     struct agents_place place = {.agents_dir = dir, .own_dir = own};
-    cleanup_free char *command = agents_command(a, &place, NULL);
+    cleanup_free char *command = agents_command(a, &place, NULL, NULL);
     return command != NULL;
 }
 
 /* Becomes npm; returns only on failure. */
 static int run_npm(const struct agent *a, const char *dir, sa_error **err)
 {
-    const char *argv[12 + PACKAGES_MAX] = {"npm",          "install",    "--prefix",  dir,
-                                           "--save-exact", "--no-audit", "--no-fund", "--loglevel=error"};
-    int n = 8;
-    for (int i = 0; a->npm_packages[i] && i < PACKAGES_MAX; i++)
-        argv[n++] = a->npm_packages[i];
+    struct sa_arena *arena = sa_arena_new();
+    char **argv = agents_npm_install(a, dir, NULL, false, arena);
     fflush(stdout);
-    execvp("npm", (char **)(uintptr_t)argv);
+    execvp(argv[0], argv);
+    int failed = errno;
+    sa_arena_free(arena);
+    errno = failed;
     return sa_fail_errno(err, errno, "npm (from Debian's packages nodejs and npm)");
 }
 

@@ -49,6 +49,7 @@ static const struct service_option server_options[] = {
     {"grpc-port", SERVICE_OPTION_UINT, "7400", 1, 65531, "session, process, fs, provider are on +1 to +4"},
     {"agent-user", SERVICE_OPTION_TEXT, NULL, 0, 0,
      "run agents and user processes as this user (needs root)"},
+    {"agents-file", SERVICE_OPTION_TEXT, NULL, 0, 0, "more agents: a JSON file, see session-svc --help"},
     {"agents-dir", SERVICE_OPTION_TEXT, NULL, 0, 0, "where agents are installed; else <data-dir>/agents"},
     {"pass-credentials", SERVICE_OPTION_FLAG, NULL, 0, 0, "agents get their keys from our environment"},
     {"tls-cert", SERVICE_OPTION_TEXT, NULL, 0, 0, "PEM file: certificate chain of gRPC"},
@@ -329,6 +330,8 @@ static void describe_service(const struct server *s, int i, struct words *w)
     if (!strcmp(name, "session")) {
         if (s->redis_file)
             add(w, "--redis-file", s->redis_file);
+        if (text(s, "agents-file"))
+            add(w, "--agents-file", text(s, "agents-file"));
         if (options_flag(s->options, "pass-credentials"))
             add(w, "--pass-credentials", NULL);
     }

@@ -5,6 +5,7 @@
 
 #include "services/session-svc/acp_config.h"
 #include "services/session-svc/acp_read.h"
+#include "services/session-svc/acp_report.h"
 #include "services/session-svc/lines.h"
 
 #define MUST(x)                                                                                              \
@@ -27,6 +28,20 @@ static void check_config(struct sa_arena *arena, struct json v)
     MUST(choices <= ACP_CHOICES_MAX);
 }
 
+/* What an agent tells of itself is within its limits, and can be read. */
+static void check_report(struct sa_arena *arena, struct json result)
+{
+    AgentCapabilities report = AGENT_CAPABILITIES__INIT;
+    acp_report_initialize(arena, result, &report);
+    acp_report_session(arena, result, &report);
+    MUST(report.n_modes <= ACP_REPORT_LIST_MAX && report.n_models <= ACP_REPORT_LIST_MAX);
+    size_t size = agent_capabilities__get_packed_size(&report);
+    uint8_t *packed = sa_malloc(size + 1);
+    agent_capabilities__pack(&report, packed);
+    MUST(!rpc_validate(&agent_capabilities__descriptor, packed, size, NULL));
+    free(packed);
+}
+
 static void check_line(const void *p, size_t n)
 {
     struct sa_arena *arena = sa_arena_new();
@@ -44,6 +59,7 @@ static void check_line(const void *p, size_t n)
         acp_error_text(arena, m.error);
         acp_stop_reason(json_get(m.result, "stopReason"));
         check_config(arena, m.result);
+        check_report(arena, m.result);
     }
     if (m.params.n) {
         size_t options;

@@ -90,7 +90,7 @@ void acp_initialize(struct sa_buf *out, uint64_t id, bool files)
 }
 
 void acp_open_session(struct sa_buf *out, uint64_t id, const char *method, const void *cwd, size_t cwd_len,
-                      const char *agent_session_id)
+                      const char *agent_session_id, struct json mcp_servers)
 {
     acp_open_request(out, id, method);
     struct json_writer w = json_writer(out);
@@ -100,8 +100,7 @@ void acp_open_session(struct sa_buf *out, uint64_t id, const char *method, const
     json_key(&w, "cwd");
     json_put_bytes(&w, cwd, cwd_len);
     json_key(&w, "mcpServers");
-    json_begin_array(&w);
-    json_end_array(&w);
+    json_put_raw(&w, mcp_servers);
     json_end_object(&w);
     acp_close(out);
 }

@@ -16,9 +16,9 @@ void acp_close(struct sa_buf *out);
 void acp_error(struct sa_buf *out, struct json id, int code, const char *message);
 
 void acp_initialize(struct sa_buf *out, uint64_t id, bool files);
-/* session/new (agent_session_id ""), session/load, session/resume. */
+/* session/new (agent_session_id ""), session/load, session/resume. mcp_servers: a list, see config.h. */
 void acp_open_session(struct sa_buf *out, uint64_t id, const char *method, const void *cwd, size_t cwd_len,
-                      const char *agent_session_id);
+                      const char *agent_session_id, struct json mcp_servers);
 /* One block of a prompt's content. */
 void acp_put_block(struct json_writer *w, const ContentBlock *c);
 /* context: text that goes before the content; may be empty. */

@@ -74,7 +74,7 @@ static void the_client_offers_what_it_has(void **state)
     assert_true(json_true(json_get(parsed(&with), "params.clientCapabilities.fs.readTextFile")));
     assert_false(json_true(json_get(parsed(&without), "params.clientCapabilities.fs.writeTextFile")));
     assert_true(json_true(json_get(parsed(&with), "params.clientCapabilities.terminal")));
-    acp_open_session(&load, 2, "session/load", "/w", 2, "x");
+    acp_open_session(&load, 2, "session/load", "/w", 2, "x", json_of("[]"));
     assert_true(json_is(json_get(parsed(&load), "params.sessionId"), "x"));
     assert_int_equal(json_type(json_get(parsed(&load), "params.mcpServers")), JSON_ARRAY);
 }

@@ -53,13 +53,39 @@ static const struct permission_service_handlers permission_handlers = {
     .set_policy = api_set_policy,
 };
 
-static const struct agent_service_handlers agent_handlers = {.list_agents = api_list_agents};
+static const struct agent_service_handlers agent_handlers = {
+    .list_agents = api_list_agents,
+    .get_agent = api_get_agent,
+    .install_agent = api_install_agent,
+    .uninstall_agent = api_uninstall_agent,
+    .register_agent = api_register_agent,
+    .unregister_agent = api_unregister_agent,
+};
+
+static const struct config_service_handlers config_handlers = {
+    .set_mcp_server = api_set_mcp_server,
+    .get_mcp_server = api_get_mcp_server,
+    .delete_mcp_server = api_delete_mcp_server,
+    .list_mcp_servers = api_list_mcp_servers,
+    .set_skill = api_set_skill,
+    .get_skill = api_get_skill,
+    .delete_skill = api_delete_skill,
+    .list_skills = api_list_skills,
+};
+
+static const struct credential_service_handlers credential_handlers = {
+    .set_credential = api_set_credential,
+    .list_credentials = api_list_credentials,
+    .delete_credential = api_delete_credential,
+};
 
 void api_register(struct sessions *all)
 {
     session_service_register(service_rpc(all->svc), &session_handlers, all);
     permission_service_register(service_rpc(all->svc), &permission_handlers, all);
     agent_service_register(service_rpc(all->svc), &agent_handlers, all);
+    config_service_register(service_rpc(all->svc), &config_handlers, all);
+    credential_service_register(service_rpc(all->svc), &credential_handlers, all);
 }
 
 void api_fail_copy(struct rpc_call *call, const sa_error *err)
@@ -82,6 +108,26 @@ Google__Protobuf__Timestamp *api_timestamp(struct sa_arena *arena, int64_t us)
     t->seconds = us / 1000000;
     t->nanos = (int32_t)(us % 1000000) * 1000;
     return t;
+}
+
+static void *arena_alloc(void *arena, size_t n)
+{
+    return sa_arena_alloc(arena, n);
+}
+
+static void arena_free(void *arena, void *p)
+{
+    (void)arena;
+    (void)p;
+}
+
+void *api_copy(struct sa_arena *arena, const ProtobufCMessage *m)
+{
+    ProtobufCAllocator in_arena = {arena_alloc, arena_free, arena};
+    size_t n = protobuf_c_message_get_packed_size(m);
+    cleanup_free uint8_t *packed = sa_malloc(n + 1);
+    protobuf_c_message_pack(m, packed);
+    return protobuf_c_message_unpack(m->descriptor, &in_arena, n, packed);
 }
 
 int api_check_request_id(const char *request_id, sa_error **err)

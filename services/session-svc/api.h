@@ -4,10 +4,12 @@
 #define SERVICES_SESSION_SVC_API_H_
 
 #include "sandboxagent/session/v1/agent_service.rpc.h"
+#include "sandboxagent/session/v1/config_service.rpc.h"
+#include "sandboxagent/session/v1/credential_service.rpc.h"
 #include "sandboxagent/session/v1/permission_service.rpc.h"
 #include "services/session-svc/sessions.h"
 
-/* SessionService, PermissionService, AgentService. */
+/* SessionService, PermissionService, AgentService, ConfigService, CredentialService. */
 void api_register(struct sessions *all);
 
 /* api_sessions.c */
@@ -58,6 +60,26 @@ void api_set_deadline(void *api, struct rpc_call *call, const SetDeadlineRequest
 
 /* api_agents.c */
 void api_list_agents(void *api, struct rpc_call *call, const ListAgentsRequest *req);
+void api_get_agent(void *api, struct rpc_call *call, const GetAgentRequest *req);
+void api_install_agent(void *api, struct rpc_call *call, const InstallAgentRequest *req);
+void api_uninstall_agent(void *api, struct rpc_call *call, const UninstallAgentRequest *req);
+void api_register_agent(void *api, struct rpc_call *call, const RegisterAgentRequest *req);
+void api_unregister_agent(void *api, struct rpc_call *call, const UnregisterAgentRequest *req);
+
+/* api_config.c */
+void api_set_mcp_server(void *api, struct rpc_call *call, const SetMcpServerRequest *req);
+void api_get_mcp_server(void *api, struct rpc_call *call, const GetMcpServerRequest *req);
+void api_delete_mcp_server(void *api, struct rpc_call *call, const DeleteMcpServerRequest *req);
+void api_list_mcp_servers(void *api, struct rpc_call *call, const ListMcpServersRequest *req);
+void api_set_skill(void *api, struct rpc_call *call, const SetSkillRequest *req);
+void api_get_skill(void *api, struct rpc_call *call, const GetSkillRequest *req);
+void api_delete_skill(void *api, struct rpc_call *call, const DeleteSkillRequest *req);
+void api_list_skills(void *api, struct rpc_call *call, const ListSkillsRequest *req);
+
+/* api_credentials.c */
+void api_set_credential(void *api, struct rpc_call *call, const SetCredentialRequest *req);
+void api_list_credentials(void *api, struct rpc_call *call, const ListCredentialsRequest *req);
+void api_delete_credential(void *api, struct rpc_call *call, const DeleteCredentialRequest *req);
 
 /* ---- shared by handlers ---- */
 
@@ -65,6 +87,8 @@ void api_list_agents(void *api, struct rpc_call *call, const ListAgentsRequest *
 void api_fail_copy(struct rpc_call *call, const sa_error *err);
 /* Size of a page: 0 is `otherwise`, at most 1000. INVALID_REQUEST when negative. */
 int api_page_size(int32_t asked, uint32_t otherwise, uint32_t *ret, sa_error **err);
+/* A deep copy of a message that holds nothing unchecked. */
+void *api_copy(struct sa_arena *arena, const ProtobufCMessage *m);
 Google__Protobuf__Timestamp *api_timestamp(struct sa_arena *arena, int64_t us);
 /* At most 128 characters of a request_id. */
 int api_check_request_id(const char *request_id, sa_error **err);

@@ -6,9 +6,12 @@
 #include "services/session-svc/api.h"
 #include "services/session-svc/budget.h"
 #include "services/session-svc/config.h"
+#include "services/session-svc/config_store.h"
 #include "services/session-svc/fork.h"
+#include "services/session-svc/mask.h"
 #include "services/session-svc/page_token.h"
 #include "services/session-svc/profile.h"
+#include "services/session-svc/registry.h"
 #include "services/session-svc/terminals.h"
 
 enum {
@@ -37,13 +40,36 @@ static int check_env(const CreateSessionRequest *req, sa_error **err)
     return 0;
 }
 
-static int check_create(const CreateSessionRequest *req, sa_error **err)
+static int check_config(struct sessions *all, const CreateSessionRequest *req, sa_error **err)
+{
+    if (req->n_mcp_servers > CONFIG_ITEMS_MAX || req->n_skills > CONFIG_ITEMS_MAX ||
+        req->n_credentials > CONFIG_ITEMS_MAX)
+        return sa_fail(err, SA_INVALID_REQUEST, "more than %d mcp_servers, skills or credentials",
+                       CONFIG_ITEMS_MAX);
+    for (size_t i = 0; i < req->n_mcp_servers; i++)
+        if (config_check_server(all, req->mcp_servers[i], err))
+            return sa_wrap(err, "mcp_servers[%zu]", i);
+    for (size_t i = 0; i < req->n_skills; i++)
+        if (config_check_skill(req->skills[i], err))
+            return sa_wrap(err, "skills[%zu]", i);
+    for (size_t i = 0; i < req->n_credentials; i++) {
+        const CredentialUse *use = req->credentials[i];
+        const char *variable = *use->variable ? use->variable : use->credential;
+        if (!*variable || strlen(variable) > CONFIG_NAME_MAX || strchr(variable, '='))
+            return sa_fail(err, SA_INVALID_REQUEST, "credentials[%zu].variable: is no name of a variable", i);
+        if (!secrets_value(all->secrets, use->credential, 0, NULL, err))
+            return sa_wrap(err, "credentials[%zu]", i);
+    }
+    return 0;
+}
+
+static int check_create(struct sessions *all, const CreateSessionRequest *req, sa_error **err)
 {
     if (api_check_request_id(req->request_id, err) || check_env(req, err))
         return -1;
     if (!*req->agent)
         return sa_fail(err, SA_INVALID_REQUEST, "agent: is empty");
-    if (!agents_find(req->agent, err))
+    if (!registry_find(all, req->agent, err))
         return -1;
     if (req->cwd.len &&
         (req->cwd.data[0] != '/' || req->cwd.len > CWD_BYTES_MAX || memchr(req->cwd.data, 0, req->cwd.len)))
@@ -57,7 +83,7 @@ static int check_create(const CreateSessionRequest *req, sa_error **err)
     if (profile_check_title(req->title, err) || budget_check(req->budget, err) ||
         profile_check_idle(req->idle_suspend_ms, err))
         return -1;
-    return 0;
+    return check_config(all, req, err);
 }
 
 typedef void send_fn(struct rpc_call *call, Session *session);
@@ -176,6 +202,13 @@ static void put_spec(struct session *s, const CreateSessionRequest *req, const c
     spec.mode_id = req->mode_id;
     spec.creator = (char *)(uintptr_t)creator;
     spec.create_time_us = sa_wall_us();
+    spec.install_agent = req->install_agent;
+    spec.mcp_servers = req->mcp_servers;
+    spec.n_mcp_servers = req->n_mcp_servers;
+    spec.skills = req->skills;
+    spec.n_skills = req->n_skills;
+    spec.credentials = req->credentials;
+    spec.n_credentials = req->n_credentials;
     struct store_key key = db_key(s->id);
     store_put(session_set(s), DB_SPECS, &key, &spec.base);
 }
@@ -259,7 +292,7 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
     struct config_wish *wishes;
     size_t n_wishes;
     /* Both maps have string keys and values: the same layout under two names. */
-    if (check_create(req, &err) ||
+    if (check_create(api, req, &err) ||
         config_wishes(rpc_arena(call), req->mode_id, req->model, req->thought_level,
                       (const ConfigureSessionRequest__OptionsEntry *const *)(const void *)req->options,
                       req->n_options, &wishes, &n_wishes, &err)) {
@@ -274,7 +307,9 @@ void api_create_session(void *api, struct rpc_call *call, const CreateSessionReq
         return;
     }
     struct session *s = session_new(api, sessions_new_id(api));
-    s->agent = agents_find(req->agent, NULL);
+    s->agent = registry_find(api, req->agent, NULL);
+    session_set_text(&s->agent_name, req->agent);
+    mask_load(s, req->env, req->n_env);
     config_begin(s, wishes, n_wishes, rpc_principal(call));
     retention_set(s, req->retention);
     put_spec(s, req, rpc_principal(call));

@@ -6,6 +6,7 @@
 #include "adapters/os/fault.h"
 #include "adapters/os/log.h"
 #include "services/session-svc/follow.h"
+#include "services/session-svc/mask.h"
 #include "services/session-svc/permissions.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/session.h"
@@ -89,7 +90,7 @@ uint64_t session_event(struct session *s, Event *e)
         b->events_cap = b->events_cap ? 2 * b->events_cap : 8;
         b->events = sa_realloc(b->events, b->events_cap * sizeof *b->events);
     }
-    struct packed_event *p = packed_event_new(e);
+    struct packed_event *p = mask_event(s, packed_event_new(e), e);
     b->events[b->n_events++] = p;
     struct store_key key = db_numbered_key(s->id, e->seq);
     store_put_bytes(b->set, DB_EVENTS, &key, p->data + p->prefix, p->size - p->prefix);

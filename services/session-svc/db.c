@@ -25,6 +25,14 @@ const struct store_table db_tables[DB_TABLES_] = {
     [DB_P_TERMINALS] = {"p_terminals", 1, &stored_terminal__descriptor},
     [DB_P_RESOLVED] = {"p_resolved", 1, NULL},
     [DB_P_POLICIES] = {"p_policies", 1, &stored_policy__descriptor},
+    [DB_A_CUSTOM] = {"a_custom", 1, &custom_agent__descriptor},
+    [DB_A_REPORTS] = {"a_reports", 1, &agent_capabilities__descriptor},
+    [DB_A_INSTALLS] = {"a_installs", 1, &stored_install__descriptor},
+    [DB_A_MCP] = {"a_mcp", 1, &mcp_server__descriptor},
+    [DB_A_SKILLS] = {"a_skills", 1, &skill__descriptor},
+    [DB_A_FETCHED] = {"a_fetched", 1, &skill__descriptor},
+    [DB_A_LINKS] = {"a_links", 1, &stored_links__descriptor},
+    [DB_A_HIDDEN] = {"a_hidden", 1, &stored_hidden__descriptor},
 };
 
 struct store_key db_key(struct sa_id id)

@@ -27,6 +27,14 @@ enum db_table {
     DB_P_TERMINALS,     /* session, incarnation, offset of terminal/create: StoredTerminal */
     DB_P_RESOLVED,      /* session, permission: nothing; an index of DB_RESOLUTIONS */
     DB_P_POLICIES,      /* session, or the empty id for the server: StoredPolicy */
+    DB_A_CUSTOM,        /* agent: CustomAgent, as it was registered */
+    DB_A_REPORTS,       /* agent: AgentCapabilities, as it told them */
+    DB_A_INSTALLS,      /* agent: StoredInstall */
+    DB_A_MCP,           /* directory, name: McpServer */
+    DB_A_SKILLS,        /* directory, name: Skill */
+    DB_A_FETCHED,       /* as DB_A_SKILLS: Skill, with what was fetched of it and nothing else */
+    DB_A_LINKS,         /* directory: StoredLinks */
+    DB_A_HIDDEN, /* session, offset in the agent's standard input: StoredHidden of the row in DB_OUTBOX */
     DB_TABLES_
 };
 extern const struct store_table db_tables[DB_TABLES_];

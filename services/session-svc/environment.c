@@ -44,15 +44,47 @@ static ProtobufCBinaryData text_bytes(struct sa_arena *arena, const char *text)
     return (ProtobufCBinaryData){strlen(text), (uint8_t *)sa_arena_strdup(arena, text)};
 }
 
+static bool names_variable(const StoredSpec *spec, const char *name)
+{
+    size_t n = strlen(name);
+    for (size_t i = 0; i < spec->n_env; i++)
+        if (spec->env[i]->name.len == n && !memcmp(spec->env[i]->name.data, name, n))
+            return true;
+    return false;
+}
+
+/* Their values are not stored with the launch; the versions are: a start that is repeated must be the same.
+ */
+static int use_credentials(const struct sessions *all, const StoredSpec *spec, StoredLaunch *ret,
+                           struct sa_arena *arena, sa_error **err)
+{
+    ret->credentials = sa_arena_alloc(arena, (spec->n_credentials + 1) * sizeof *ret->credentials);
+    for (size_t i = 0; i < spec->n_credentials; i++) {
+        const CredentialUse *wish = spec->credentials[i];
+        const char *variable = *wish->variable ? wish->variable : wish->credential;
+        StoredCredentialUse *use = sa_arena_alloc(arena, sizeof *use);
+        *use = (StoredCredentialUse)STORED_CREDENTIAL_USE__INIT;
+        if (names_variable(spec, variable))
+            continue;
+        if (!secrets_value(all->secrets, wish->credential, 0, &use->version, err))
+            return -1;
+        use->variable = sa_arena_strdup(arena, variable);
+        use->name = sa_arena_strdup(arena, wish->credential);
+        ret->credentials[ret->n_credentials++] = use;
+    }
+    return 0;
+}
+
 int environment_launch(const struct sessions *all, const struct agent *agent, const StoredSpec *spec,
                        StoredLaunch *ret, struct sa_arena *arena, sa_error **err)
 {
     const struct sessions_config *c = &all->config;
-    cleanup_free char *command = agents_command(agent, &c->place, err);
+    enum agents_source source;
+    cleanup_free char *command = agents_command(agent, &c->place, &source, err);
     if (!command)
         return -1;
     size_t n_arguments = 0;
-    while (agent->arguments[n_arguments])
+    while (source != AGENTS_LAUNCHER && agent->arguments[n_arguments])
         n_arguments++;
     ret->argv = sa_arena_alloc(arena, (n_arguments + 1) * sizeof *ret->argv);
     ret->argv[ret->n_argv++] = text_bytes(arena, command);
@@ -72,6 +104,25 @@ int environment_launch(const struct sessions *all, const struct agent *agent, co
             set(&v, *name, getenv(*name));
     for (size_t i = 0; i < spec->n_env; i++)
         set_session_variable(&v, spec->env[i]);
+    ret->env = v.list;
+    ret->n_env = v.n;
+    return use_credentials(all, spec, ret, arena, err);
+}
+
+int environment_of_launch(const struct sessions *all, const StoredLaunch *launch, ProcessSpec *ret,
+                          struct sa_arena *arena, sa_error **err)
+{
+    size_t n = launch->n_env + launch->n_credentials;
+    struct variables v = {arena, sa_arena_alloc(arena, (n + 1) * sizeof *v.list), launch->n_env};
+    for (size_t i = 0; i < launch->n_env; i++)
+        v.list[i] = launch->env[i];
+    for (size_t i = 0; i < launch->n_credentials; i++) {
+        const StoredCredentialUse *use = launch->credentials[i];
+        const char *value = secrets_value(all->secrets, use->name, use->version, NULL, err);
+        if (!value)
+            return -1;
+        set(&v, use->variable, value);
+    }
     ret->env = v.list;
     ret->n_env = v.n;
     return 0;
@@ -96,4 +147,42 @@ void environment_command(const struct sessions *all, const StoredSpec *spec, str
     }
     ret->env = v.list;
     ret->n_env = v.n;
+}
+
+char **environment_tools(const struct sessions *all, const char *home, struct sa_arena *arena)
+{
+    /* How npm, git and what they start reach the network. */
+    static const char *const passed[] = {
+        "npm_config_registry",
+        "NPM_CONFIG_REGISTRY",
+        "npm_config_userconfig",
+        "NPM_CONFIG_USERCONFIG",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "NODE_EXTRA_CA_CERTS",
+        "SSL_CERT_FILE",
+        "GIT_SSL_CAINFO",
+        "GIT_SSH_COMMAND",
+        "SSH_AUTH_SOCK",
+    };
+    enum { PASSED = sizeof passed / sizeof *passed };
+    const char *path = all->config.place.path;
+    if (!home)
+        home = getenv("HOME");
+    char **env = sa_arena_alloc(arena, (PASSED + 5) * sizeof *env);
+    size_t n = 0;
+    env[n++] = sa_arena_format(
+        arena, "PATH=%s",
+        path && *path ? path : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    env[n++] = sa_arena_format(arena, "HOME=%s", home && *home == '/' ? home : all->config.home);
+    env[n++] = sa_arena_strdup(arena, "LANG=C.UTF-8");
+    env[n++] = sa_arena_strdup(arena, "GIT_TERMINAL_PROMPT=0");
+    for (size_t i = 0; i < PASSED; i++)
+        if (getenv(passed[i]))
+            env[n++] = sa_arena_format(arena, "%s=%s", passed[i], getenv(passed[i]));
+    return env;
 }

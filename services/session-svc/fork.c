@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "services/session-svc/config.h"
+#include "services/session-svc/mask.h"
+#include "services/session-svc/policies.h"
 #include "services/session-svc/profile.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/turns.h"
@@ -63,6 +65,8 @@ int fork_begin(struct session *s, const struct session *parent, const ForkSessio
     profile_replace(s, &profile);
     config_copy(s, parent);
     s->agent = parent->agent;
+    session_set_text(&s->agent_name, parent->agent_name);
+    mask_load(s, spec->env, spec->n_env);
     s->has_history = parent->has_history;
 
     StoredFork fork = STORED_FORK__INIT;
@@ -73,6 +77,7 @@ int fork_begin(struct session *s, const struct session *parent, const ForkSessio
         fork.agent_session_id = parent->agent_session_id;
     s->fork = copy_of(&fork);
     tell(s, author);
+    policies_copy(s, parent);
     return 0;
 }
 

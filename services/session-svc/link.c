@@ -11,6 +11,7 @@
 #include "services/session-svc/config.h"
 #include "services/session-svc/environment.h"
 #include "services/session-svc/permissions.h"
+#include "services/session-svc/prepare.h"
 #include "services/session-svc/profile.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
@@ -105,6 +106,8 @@ bool link_may_start(const struct session *s)
 void link_start(struct session *s)
 {
     struct link *l = &s->link;
+    if (prepare_waits(s))
+        return; /* comes back by itself */
     l->incarnation++;
     l->phase = AGENT_PHASE_SPAWNING;
     session_set_text(&l->process_id, "");
@@ -168,6 +171,7 @@ static void drop_rows(struct session *s)
     struct link *l = &s->link;
     struct store_key prefix = db_key(s->id);
     store_delete_range(session_set(s), DB_OUTBOX, &prefix, NULL, NULL);
+    store_delete_range(session_set(s), DB_A_HIDDEN, &prefix, NULL, NULL);
     store_delete_range(session_set(s), DB_PENDING, &prefix, NULL, NULL);
     clear_outbox(l);
     requests_clear(s);
@@ -228,6 +232,19 @@ static void enqueue(struct link *l, uint64_t offset, uint64_t batch, const void 
     l->outbox_bytes += n;
 }
 
+/* Values of credentials stay out of the store: the row says where they were. */
+static void store_outgoing(struct session *s, const struct sa_buf *line)
+{
+    struct store_key key = db_numbered_key(s->id, s->link.stdin_end);
+    struct sa_arena *arena = sa_arena_new();
+    StoredHidden hidden = STORED_HIDDEN__INIT;
+    cleanup_free uint8_t *copy = sa_memdup(line->data, line->len);
+    if (secrets_hide(s->all->secrets, copy, line->len, arena, &hidden))
+        store_put(session_set(s), DB_A_HIDDEN, &key, &hidden.base);
+    store_put_bytes(session_set(s), DB_OUTBOX, &key, copy, line->len);
+    sa_arena_free(arena);
+}
+
 void link_send(struct session *s, const struct sa_buf *message)
 {
     struct link *l = &s->link;
@@ -236,8 +253,7 @@ void link_send(struct session *s, const struct sa_buf *message)
     cleanup_buf struct sa_buf line = {0};
     sa_buf_add(&line, message->data, message->len);
     sa_buf_add(&line, "\n", 1);
-    struct store_key key = db_numbered_key(s->id, l->stdin_end);
-    store_put_bytes(session_set(s), DB_OUTBOX, &key, line.data, line.len);
+    store_outgoing(s, &line);
     session_changed(s);
     enqueue(l, l->stdin_end, s->batch, line.data, line.len);
     l->stdin_end += line.len;
@@ -249,11 +265,27 @@ static bool load_row(void *user, const struct store_row *row)
     return true;
 }
 
+static bool reveal_row(void *user, const struct store_row *row)
+{
+    struct session *s = user;
+    cleanup_error sa_error *err = NULL;
+    cleanup_message StoredHidden *hidden = store_row_unpack(row, &err);
+    for (struct outgoing *o = s->link.outbox; o && hidden; o = o->next)
+        if (o->offset == db_key_number(row))
+            secrets_reveal(s->all->secrets, o->data, o->size, hidden, &err);
+    if (err) /* deleted since; the agent gets asterisks */
+        sa_log(SA_LOG_WARN, "agent.credential_lost", "session=%s error=\"%s\"", s->name, err->message);
+    return true;
+}
+
 int link_load_outbox(struct session *s, sa_error **err)
 {
     struct store_key prefix = db_key(s->id);
     struct store_range range = {.table = DB_OUTBOX, .prefix = &prefix};
-    return store_scan(s->all->store, &range, load_row, &s->link, err) < 0 ? -1 : 0;
+    if (store_scan(s->all->store, &range, load_row, &s->link, err) < 0)
+        return -1;
+    range.table = DB_A_HIDDEN;
+    return store_scan(s->all->store, &range, reveal_row, s, err) < 0 ? -1 : 0;
 }
 
 void link_clean_outbox(struct session *s, struct store_set *set)
@@ -263,6 +295,7 @@ void link_clean_outbox(struct session *s, struct store_set *set)
         return;
     struct store_key prefix = db_key(s->id), until = db_numbered_key(s->id, l->stdin_taken);
     store_delete_range(set, DB_OUTBOX, &prefix, NULL, &until);
+    store_delete_range(set, DB_A_HIDDEN, &prefix, NULL, &until);
     l->stdin_cleaned = l->stdin_taken;
 }
 
@@ -465,11 +498,16 @@ static void spawn(struct session *s)
     labels[0].value = s->name;
     labels[1].key = (char[]){"incarnation"};
     labels[1].value = incarnation;
+    struct sa_arena *arena = sa_arena_new();
     ProcessSpec spec = PROCESS_SPEC__INIT;
     spec.argv = launch->argv;
     spec.n_argv = launch->n_argv;
-    spec.env = launch->env;
-    spec.n_env = launch->n_env;
+    if (environment_of_launch(s->all, launch, &spec, arena, &err)) {
+        sa_arena_free(arena);
+        l->spawn_batch = UINT64_MAX; /* as it is now, nothing was started, or is found again by nobody */
+        link_end(s, true, err->reason, err->message);
+        return;
+    }
     spec.cwd = launch->cwd;
     spec.stdout_retention = RETENTION_POLICY_ACKNOWLEDGED;
     spec.journal_bytes = s->all->config.journal_bytes;
@@ -480,6 +518,7 @@ static void spawn(struct session *s)
     req.spec = &spec;
     SA_FAULT("link.spawn");
     l->starting = start_process_call(s->all->process, &req, NULL, started, s);
+    sa_arena_free(arena);
 }
 
 static void deleted(void *user, const DeleteProcessResponse *res, const sa_error *err)

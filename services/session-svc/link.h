@@ -50,7 +50,7 @@ struct link {
         char method[LINK_METHOD_MAX];
     } requests[LINK_REQUESTS_MAX];
     size_t n_requests;
-    bool can_load, can_resume;
+    bool can_load, can_resume, mcp_http, mcp_sse;
     RestoreMethod open_method;
     struct outgoing *outbox, **outbox_tail;
     size_t outbox_bytes;
@@ -83,7 +83,7 @@ void link_fini(struct session *s); /* forgets everything of it; its process goes
 
 /* Is there no process, and none that is still asked to end? Two agents on one conversation must not be. */
 bool link_may_start(const struct session *s);
-/* Decides to start a process. */
+/* Decides to start a process, once all that it needs is there (prepare.h). */
 void link_start(struct session *s);
 /* Decides that this incarnation is over: the turn, the permissions and the queue end with it as they must;
  * the process and its tree are deleted after the commit. failed: it never was of use. reason: a stable word.

@@ -8,6 +8,7 @@
 #include "services/session-svc/acp_read.h"
 #include "services/session-svc/blob_lines.h"
 #include "services/session-svc/link.h"
+#include "services/session-svc/mask.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/talk.h"
@@ -40,12 +41,14 @@ const char *link_error_tail(struct session *s, struct sa_arena *arena)
 static void error_line(struct session *s, struct sa_arena *arena, const struct line *line,
                        enum lines_what what)
 {
-    Event *e = acp_log_event(arena, 2, line->p, line->n);
+    uint8_t *text = sa_arena_memdup(arena, line->p, line->n);
+    mask_bytes(s, text, line->n); /* it becomes a part of messages, too */
+    Event *e = acp_log_event(arena, 2, text, line->n);
     if (what == LINES_TOO_LONG) {
         e->agent_log->full_size = line->size;
         e->agent_log->sha256 = sa_arena_strdup(arena, line->sha256);
     }
-    keep_tail(&s->link, line->p, line->n);
+    keep_tail(&s->link, text, line->n);
     session_event(s, e);
 }
 

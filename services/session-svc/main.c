@@ -27,7 +27,18 @@
  *     requests.c      what the agent asks of us;   files.c: its fs methods, through fs-svc
  *     terminals.c     its commands, through process-svc;   terminal_calls.c: their output, their kill
  *     acp_read.c      a line of the protocol as an event;   acp_write.c: messages for the agent
+ *     prepare.c       what is fetched before it starts
  *     environment.c   its command line and environment;   history.c: the conversation as text
+ *
+ * the agents there are:
+ *     registry.c      built in, from the file, registered;   acp_report.c: what they told of themselves
+ *     report.c        kept for all sessions
+ *     install*.c      from npm, one at a time;   job.c: processes of our own, run to their end
+ *
+ * what they are set up with:
+ *     config_store.c  MCP servers and skills of a session;   mcp.c: servers as the agent is told of them
+ *     skills.c        skills, fetched and linked
+ *     secrets.c       credentials by name, and the filter that masks them;   mask.c: it, for a session
  *
  * the callers:
  *     api*.c          the methods;   page_token.c: pages of lists
@@ -45,6 +56,7 @@
 #include "adapters/os/file.h"
 #include "services/session-svc/api.h"
 #include "services/session-svc/follow.h"
+#include "services/session-svc/install.h"
 #include "services/session-svc/permission_watch.h"
 #include "services/session-svc/presence_api.h"
 #include "services/session-svc/profile.h"
@@ -79,6 +91,7 @@ static const struct service_option options[] = {
     {"redis", SERVICE_OPTION_TEXT, NULL, 0, 0, "presence through redis://host:port; else in memory"},
     {"redis-file", SERVICE_OPTION_TEXT, NULL, 0, 0,
      "read that address from this file: it may hold a password"},
+    {"agents-file", SERVICE_OPTION_TEXT, NULL, 0, 0, "more agents: JSON, {\"agents\":[CustomAgent, ...]}"},
     {0},
 };
 
@@ -86,7 +99,7 @@ struct state {
     struct sessions *sessions;
     struct presence_api *presence;
     char *redis_url; /* NULL: presence in memory */
-    char *home, *own_dir;
+    char *home, *own_dir, *launchers_dir;
 };
 
 static char *home_of_agents(struct service *svc)
@@ -111,11 +124,33 @@ static char *directory_of_ourselves(void)
     return sa_strdup(dirname(path));
 }
 
+/* Where the agents' user keeps programs of its own for agents. XDG_DATA_HOME is ours, so it counts where the
+ * agents have our user. */
+static char *directory_of_launchers(struct service *svc, const char *home)
+{
+    const char *data = service_agent_user(svc) ? NULL : getenv("XDG_DATA_HOME");
+    if (data && *data == '/')
+        return sa_format("%s/sandbox-agent/bin/agent_processes", data);
+    return sa_format("%s/.local/share/sandbox-agent/bin/agent_processes", home);
+}
+
+static const char *text_of_environment(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+static bool says_yes(const char *value)
+{
+    return value && (!strcmp(value, "1") || !strcmp(value, "true") || !strcmp(value, "yes"));
+}
+
 static void state_free(struct state *st)
 {
     free(st->redis_url);
     free(st->home);
     free(st->own_dir);
+    free(st->launchers_dir);
     free(st);
 }
 
@@ -164,8 +199,9 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
     const char *programs = service_text(svc, "programs-dir"), *cwd = service_text(svc, "cwd");
     st->home = home_of_agents(svc);
     st->own_dir = programs ? sa_strdup(programs) : directory_of_ourselves();
+    st->launchers_dir = directory_of_launchers(svc, st->home);
     struct sessions_config config = {
-        .place = {service_text(svc, "agents-dir"), st->own_dir, getenv("PATH")},
+        .place = {st->launchers_dir, service_text(svc, "agents-dir"), st->own_dir, getenv("PATH")},
         .home = st->home,
         .default_cwd = cwd ? cwd : st->home,
         .store_bytes = service_uint(svc, "store-mib") << 20,
@@ -180,6 +216,9 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
         .retention = {.events = service_uint(svc, "retain-events"),
                       .bytes = service_uint(svc, "retain-mib") << 20,
                       .age_s = service_uint(svc, "retain-hours") * 3600},
+        .agents_file = service_text(svc, "agents-file"),
+        .registry_url = text_of_environment("SANDBOX_AGENT_ACP_REGISTRY_URL"),
+        .require_preinstall = says_yes(getenv("SANDBOX_AGENT_REQUIRE_PREINSTALL")),
     };
     config.line_max = config.journal_bytes / 4 < LINK_LINE_MAX ? config.journal_bytes / 4 : LINK_LINE_MAX;
     st->sessions = sessions_new(svc, &config, err);
@@ -203,6 +242,7 @@ static void drain(void *state)
     st->sessions->draining = true;
     follow_drain(st->sessions);
     permission_watch_drain(st->sessions);
+    installs_drain(st->sessions);
     presence_api_drain(st->presence);
 }
 

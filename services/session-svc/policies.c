@@ -148,6 +148,17 @@ static void tell_changed(struct session *s, PermissionPolicy *policy)
     SA_FAULT("policy.set");
 }
 
+void policies_copy(struct session *s, const struct session *from)
+{
+    if (!from->policy)
+        return;
+    policies_clear(&s->policy, &s->policy_request_id);
+    s->policy = copy_policy(from->policy);
+    s->policy_request_id = sa_strdup("");
+    put_policy(session_set(s), s, s->policy, s->policy_request_id);
+    tell_changed(s, s->policy);
+}
+
 static void decide(struct sessions *all, struct session *s, struct rpc_call *call,
                    const SetPolicyRequest *req, PermissionPolicy *policy)
 {

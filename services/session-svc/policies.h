@@ -7,6 +7,8 @@
 
 /* Reads the session's own policy, or (s NULL) the server's, from the store. */
 int policies_load(struct sessions *all, struct session *s, sa_error **err);
+/* A new session starts with the policy of another one. */
+void policies_copy(struct session *s, const struct session *from);
 void policies_clear(PermissionPolicy **policy, char **request_id);
 
 void api_get_policy(void *api, struct rpc_call *call, const GetPolicyRequest *req);

@@ -9,9 +9,12 @@
 #include "services/session-svc/config.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/fork.h"
+#include "services/session-svc/mask.h"
 #include "services/session-svc/permissions.h"
 #include "services/session-svc/policies.h"
+#include "services/session-svc/prepare.h"
 #include "services/session-svc/profile.h"
+#include "services/session-svc/registry.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/terminals.h"
@@ -32,8 +35,8 @@ struct session *session_new(struct sessions *all, struct sa_id id)
     s->id = id;
     s->batch = 1;
     sa_id_format(id, s->name);
-    char **texts[] = {&s->state_reason, &s->state_message, &s->canceller,        &s->mode_id,
-                      &s->model,        &s->thought_level, &s->agent_session_id, &s->link.process_id};
+    char **texts[] = {&s->state_reason,  &s->state_message,    &s->canceller,       &s->mode_id,   &s->model,
+                      &s->thought_level, &s->agent_session_id, &s->link.process_id, &s->agent_name};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         session_set_text(texts[i], "");
     link_init(s);
@@ -43,6 +46,7 @@ struct session *session_new(struct sessions *all, struct sa_id id)
 /* Everything decided. */
 static void clear(struct session *s)
 {
+    prepare_abandon(s);
     link_fini(s);
     turns_clear(s);
     config_clear(s);
@@ -52,6 +56,7 @@ static void clear(struct session *s)
     terminals_clear(s);
     tools_clear(s);
     policies_clear(&s->policy, &s->policy_request_id);
+    mask_clear(s);
     for (struct condemned *c = s->condemned, *next; c; c = next) {
         next = c->next;
         rpc_abandon(c->deletion);
@@ -73,8 +78,8 @@ void session_free(struct session *s)
     sa_timer_free(s->log.timer);
     free(s->create_key);
     window_clear(&s->window);
-    char *texts[] = {s->state_reason, s->state_message, s->canceller,        s->mode_id,
-                     s->model,        s->thought_level, s->agent_session_id, s->link.process_id};
+    char *texts[] = {s->state_reason,  s->state_message,    s->canceller,       s->mode_id,   s->model,
+                     s->thought_level, s->agent_session_id, s->link.process_id, s->agent_name};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         free(texts[i]);
     free(s);
@@ -94,6 +99,8 @@ static void take_link(struct link *l, const StoredSession *row)
     l->last_request_id = row->last_request_id;
     l->can_load = row->can_load;
     l->can_resume = row->can_resume;
+    l->mcp_http = row->mcp_http;
+    l->mcp_sse = row->mcp_sse;
     l->open_method = row->open_method;
     for (size_t i = 0; i < row->n_requests && i < LINK_REQUESTS_MAX; i++, l->n_requests++) {
         l->requests[i].id = row->requests[i]->id;
@@ -152,6 +159,8 @@ static void fill_link(const struct link *l, StoredSession *row, struct sa_arena 
     row->last_request_id = l->last_request_id;
     row->can_load = l->can_load;
     row->can_resume = l->can_resume;
+    row->mcp_http = l->mcp_http;
+    row->mcp_sse = l->mcp_sse;
     row->open_method = l->open_method;
     row->requests = sa_arena_alloc(arena, LINK_REQUESTS_MAX * sizeof *row->requests);
     for (size_t i = 0; i < l->n_requests; i++) {
@@ -219,7 +228,9 @@ int session_load(struct session *s, sa_error **err)
     found = store_get(s->all->store, DB_SPECS, &key, &spec, err);
     if (found <= 0)
         return found < 0 ? -1 : sa_fail(err, SA_STORE_CORRUPT, "session %s has no specification", s->name);
-    s->agent = agents_find(spec->agent, NULL);
+    s->agent = registry_find(s->all, spec->agent, NULL);
+    session_set_text(&s->agent_name, spec->agent);
+    mask_load(s, spec->env, spec->n_env);
     take_row(s, row);
     s->committed_batch = s->batch++; /* all that is here is true */
     if (turns_load(s, row, err) || config_load(s, row, err) || profile_load(s, spec, err) ||
@@ -315,6 +326,7 @@ void session_move(struct session *s, enum state_event event, const char *reason,
     s->state = next;
     session_set_text(&s->state_reason, reason);
     session_set_text(&s->state_message, message);
+    mask_text(s, s->state_message);
     SessionStateChanged changed = SESSION_STATE_CHANGED__INIT;
     changed.state = next;
     changed.reason = s->state_reason;

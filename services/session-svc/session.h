@@ -77,7 +77,8 @@ struct session {
     struct sa_id id;
     char name[SA_ID_TEXT + 1];
     const struct agent *agent; /* NULL: no longer in the catalogue */
-    char *create_key;          /* while its creation is not committed: who asked, with which request_id */
+    char *agent_name;
+    char *create_key; /* while its creation is not committed: who asked, with which request_id */
     uint8_t create_digest[32];
 
     /* decided; StoredSession holds the same */
@@ -109,6 +110,8 @@ struct session {
     struct link link;
     struct log_state log;
 
+    struct secrets *own_secrets; /* mask.h; NULL: none */
+
     /* commits */
     struct batch *building, *writing;
     uint64_t batch;           /* number of the one that is or will be built */
@@ -122,6 +125,8 @@ struct session {
     /* readers */
     struct window window;
     struct follower *followers;
+    enum { PREPARE_NOTHING, PREPARE_AGENT, PREPARE_SKILLS, PREPARED } preparing; /* prepare.h */
+    struct skill_work *skill_work;                                               /* skills.c; NULL: none */
     struct destroy_call *destroy_calls; /* api_sessions.c: answered when its processes are gone */
 };
 

@@ -6,8 +6,12 @@
 #include "adapters/os/log.h"
 #include "services/session-svc/follow.h"
 #include "services/session-svc/import.h"
+#include "services/session-svc/install.h"
+#include "services/session-svc/job.h"
+#include "services/session-svc/mask.h"
 #include "services/session-svc/permission_watch.h"
 #include "services/session-svc/policies.h"
+#include "services/session-svc/registry.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/terminals.h"
 
@@ -245,6 +249,21 @@ static struct store *open_store(struct sessions *all, sa_error **err)
     return store;
 }
 
+static void mask_line(void *user, char *line, size_t n)
+{
+    secrets_mask(user, line, n);
+}
+
+/* What is passed on to agents from our own environment is masked like what callers have set. */
+static void know_environment(struct sessions *all)
+{
+    sa_log_filter(mask_line, all->secrets);
+    for (const struct agent *const *a = agents_all(); all->config.pass_credentials && *a; a++)
+        for (const char *const *name = (*a)->credentials; *name; name++)
+            if (getenv(*name) && mask_is_secret(*name, strlen(*name)))
+                secrets_know(all->secrets, getenv(*name));
+}
+
 struct sessions *sessions_new(struct service *svc, const struct sessions_config *config, sa_error **err)
 {
     struct sessions *all = sa_calloc(1, sizeof *all);
@@ -263,8 +282,13 @@ struct sessions *sessions_new(struct service *svc, const struct sessions_config 
     }
     snprintf(all->epoch_text, sizeof all->epoch_text, "%016llx", (unsigned long long)all->epoch);
     if (all->bus)
+        all->secrets = secrets_open(all->loop, service_data_dir(svc), err);
+    if (all->secrets)
         all->blobs = blobs_new(all, err);
-    if (!all->blobs || policies_load(all, NULL, err) || take_up_all(all, err) || import_clean(all, err)) {
+    if (all->blobs)
+        know_environment(all);
+    if (!all->blobs || registry_load(all, config->agents_file, err) || installs_load(all, err) ||
+        policies_load(all, NULL, err) || take_up_all(all, err) || import_clean(all, err)) {
         sa_loop_unlock(all->loop);
         sessions_free(all);
         sa_loop_lock(all->loop);
@@ -304,6 +328,11 @@ void sessions_free(struct sessions *all)
     sa_loop_lock(all->loop);
     sessions_each(all, free_one, NULL);
     policies_clear(&all->policy, &all->policy_request_id);
+    jobs_free(all);
+    installs_free(all);
+    registry_free(all);
+    sa_log_filter(NULL, NULL);
+    secrets_free(all->secrets);
     sa_timer_free(all->progress);
     sa_timer_free(all->sweep);
     sa_timer_free(all->retention);

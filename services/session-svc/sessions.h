@@ -5,6 +5,7 @@
 #include "adapters/nng/bus.h"
 #include "services/runtime/service.h"
 #include "services/session-svc/blobs.h"
+#include "services/session-svc/secrets.h"
 #include "services/session-svc/session.h"
 
 struct sessions_config {
@@ -19,6 +20,9 @@ struct sessions_config {
     uint64_t blob_hours;         /* that a blob waits for a prompt to refer to it */
     bool pass_credentials;       /* from our environment to the agents */
     struct log_limits retention; /* of sessions without their own */
+    const char *agents_file;     /* more agents; NULL: none */
+    const char *registry_url;    /* of an ACP registry that is asked for the adapters' packages; NULL: none */
+    bool require_preinstall;     /* nothing is installed */
 };
 
 struct sessions {
@@ -34,7 +38,11 @@ struct sessions {
     struct sa_id last_id;
     struct session **buckets;
     size_t n_buckets, count;
-    struct follower *followers; /* of all sessions: follow.c */
+    struct follower *followers;   /* of all sessions: follow.c */
+    struct custom *custom_agents; /* registry.c */
+    struct install *installs;     /* install.c: under way, in their order */
+    struct job *jobs;             /* job.c */
+    struct secrets *secrets;
     struct sa_timer *progress, *sweep;
     struct sa_timer *retention; /* retention.c */
     struct sa_id retention_at;

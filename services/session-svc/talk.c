@@ -5,10 +5,14 @@
 #include "adapters/os/fault.h"
 #include "adapters/os/log.h"
 #include "services/session-svc/acp_read.h"
+#include "services/session-svc/acp_report.h"
 #include "services/session-svc/acp_write.h"
 #include "services/session-svc/blob_lines.h"
 #include "services/session-svc/config.h"
+#include "services/session-svc/config_store.h"
 #include "services/session-svc/fork.h"
+#include "services/session-svc/mask.h"
+#include "services/session-svc/report.h"
 #include "services/session-svc/requests.h"
 #include "services/session-svc/sessions.h"
 #include "services/session-svc/tools.h"
@@ -109,11 +113,17 @@ static void open_with(struct session *s, RestoreMethod method)
     }
     s->link.open_method = method;
     const char *name = open_method(method);
+    cleanup_buf struct sa_buf servers = {0};
+    if (mcp_servers(s, spec, &servers, &err)) {
+        link_end(s, true, err->reason, err->message);
+        return;
+    }
     cleanup_buf struct sa_buf out = {0};
     acp_open_session(&out, talk_request_id(s, name), name, spec->cwd.data, spec->cwd.len,
                      method == RESTORE_METHOD_NEW    ? ""
                      : method == RESTORE_METHOD_FORK ? s->fork->agent_session_id
-                                                     : s->agent_session_id);
+                                                     : s->agent_session_id,
+                     (struct json){(const char *)servers.data, servers.len});
     enter(s, AGENT_PHASE_OPENING);
     link_send(s, &out);
 }
@@ -147,9 +157,13 @@ static void initialized(struct session *s, struct sa_arena *arena, const struct 
         return;
     }
     SA_FAULT("talk.initialized");
-    s->link.can_load = json_true(json_get(m->result, "agentCapabilities.loadSession"));
-    struct json resume = json_get(m->result, "agentCapabilities.sessionCapabilities.resume");
-    s->link.can_resume = json_type(resume) == JSON_OBJECT || json_true(resume);
+    AgentCapabilities report = AGENT_CAPABILITIES__INIT;
+    acp_report_initialize(arena, m->result, &report);
+    report_initialized(s, arena, &report);
+    s->link.mcp_http = report.mcp_http;
+    s->link.mcp_sse = report.mcp_sse;
+    s->link.can_load = report.load && !(s->agent && s->agent->no_load);
+    s->link.can_resume = report.resume && !(s->agent && s->agent->no_resume);
     struct json fork = json_get(m->result, "agentCapabilities.sessionCapabilities.fork");
     s->can_fork = json_type(fork) == JSON_OBJECT || json_true(fork);
     open_next(s, RESTORE_METHOD_UNSPECIFIED);
@@ -217,6 +231,7 @@ static void session_opened(struct session *s, struct sa_arena *arena, const stru
     } else {
         tell_restored(s, method);
     }
+    report_opened(s, arena, m->result);
     config_opened(s, arena, m->result);
     talk_configure(s);
 }
@@ -290,6 +305,12 @@ void talk_line(struct session *s, struct sa_arena *arena, const struct line *lin
     if (!line->n)
         return;
     acp_read(arena, line->p, line->n, &m);
+    if (m.kind != ACP_REQUEST || !strcmp(m.method, "session/request_permission")) {
+        /* Only told. What another request asks for is done as it came; its event is masked (mask_event). */
+        uint8_t *copy = sa_arena_memdup(arena, line->p, line->n);
+        if (mask_bytes(s, copy, line->n))
+            acp_read(arena, copy, line->n, &m);
+    }
     if (s->link.blobs && m.kind == ACP_UPDATE)
         blob_line_attach(arena, m.event, s->link.blobs);
     switch (m.kind) {

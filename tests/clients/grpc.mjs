@@ -16,6 +16,8 @@ const SERVICES = {
   sessions: 'sandboxagent.session.v1.SessionService',
   permissions: 'sandboxagent.session.v1.PermissionService',
   agents: 'sandboxagent.session.v1.AgentService',
+  config: 'sandboxagent.session.v1.ConfigService',
+  credentials: 'sandboxagent.session.v1.CredentialService',
   presence: 'sandboxagent.presence.v1.PresenceService',
   processes: 'sandboxagent.process.v1.ProcessService',
   files: 'sandboxagent.fs.v1.FileService',
@@ -24,7 +26,8 @@ const SERVICES = {
 };
 const FILES = [
   'sandboxagent/session/v1/session_service.proto', 'sandboxagent/session/v1/permission_service.proto',
-  'sandboxagent/session/v1/agent_service.proto', 'sandboxagent/presence/v1/presence_service.proto',
+  'sandboxagent/session/v1/agent_service.proto', 'sandboxagent/session/v1/config_service.proto',
+  'sandboxagent/session/v1/credential_service.proto', 'sandboxagent/presence/v1/presence_service.proto',
   'sandboxagent/process/v1/process_service.proto', 'sandboxagent/fs/v1/file_service.proto',
   'sandboxagent/provider/v1/sandbox_service.proto', 'grpc/health/v1/health.proto', 'google/rpc/status.proto',
   'google/rpc/error_details.proto',

@@ -131,7 +131,7 @@ export async function startServer({ args = [], env = {}, dir = newDir(), binDir 
   const token = args.includes('--no-token') ? undefined : readFileSync(join(dataDir, 'token'), 'utf8').trim();
   const target = (offset) => `127.0.0.1:${first + 1 + offset}`;
   const targets = {
-    sessions: target(1), permissions: target(1), agents: target(1), presence: target(1), processes: target(2),
+    sessions: target(1), permissions: target(1), agents: target(1), config: target(1), credentials: target(1), presence: target(1), processes: target(2),
     files: target(3), sandboxes: target(4),
   };
   const handle = handleOf({ dir, home, dataDir, token, targets, credentials: { token, tls: clientTls } });
@@ -243,7 +243,8 @@ export async function startServices(options, { dir = newDir(), binDir = bin, env
   for (const name of Object.keys(options)) await start(name);
   const target = (name) => `127.0.0.1:${first + offsets[name]}`;
   const targets = {
-    sessions: target('session'), permissions: target('session'), agents: target('session'), presence: target('session'),
+    sessions: target('session'), permissions: target('session'), agents: target('session'), config: target('session'),
+    credentials: target('session'), presence: target('session'),
     processes: target('process'), files: target('fs'), sandboxes: target('provider'),
   };
   const handle = handleOf({ dir, home, dataDir, token, targets, credentials: { token } });

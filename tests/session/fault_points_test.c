@@ -366,6 +366,12 @@ static char *live(const char *fault, int *ret_deaths)
     return copy;
 }
 
+/* Those of what this life does not do: agent_faults_test. */
+static bool is_elsewhere(const char *point)
+{
+    return !strncmp(point, "install.", 8) || !strncmp(point, "job.", 4) || !strncmp(point, "secrets.", 8);
+}
+
 static void a_death_at_any_point_changes_nothing(void **state)
 {
     (void)state;
@@ -376,7 +382,7 @@ static void a_death_at_any_point_changes_nothing(void **state)
     assert_int_equal(sa_read_file(POINTS, 65536, &list, NULL), 0);
     for (char *rest, *point = strtok_r(sa_buf_string(&list), "\n", &rest); point;
          point = strtok_r(NULL, "\n", &rest), points++)
-        for (int hit = 1; hit <= HITS; hit++) {
+        for (int hit = 1; hit <= HITS && !is_elsewhere(point); hit++) {
             cleanup_free char *fault = sa_format("%s:%d", point, hit);
             cleanup_free char *got = live(fault, &deaths);
             if (strcmp(got, expected) || (hit == 1 && deaths != 1))

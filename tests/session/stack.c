@@ -15,7 +15,7 @@
 #include "adapters/os/clock.h"
 #include "adapters/os/file.h"
 
-enum { WORDS_MAX = 40 };
+enum { WORDS_MAX = 40, ENV_MAX = 16 };
 
 /* ---- programs ---- */
 
@@ -29,7 +29,14 @@ static struct program start(struct stack *t, const char *name, const char *const
         words[n++] = extra[i];
     struct program_fd fds[] = {{3, t->secret}, {0}};
     cleanup_free char *fault = t->fault ? sa_format("SA_FAULT=%s", t->fault) : NULL;
-    const char *env[] = {fault, NULL};
+    const char *env[ENV_MAX] = {0};
+    for (int i = 0, n_env = 0; t->env && t->env[i]; i++)
+        env[n_env++] = t->env[i];
+    for (int i = 0; fault; i++)
+        if (!env[i]) {
+            env[i] = fault;
+            break;
+        }
     struct program_options opt = {.home = t->home, .fds = fds, .env = env};
     return program_start(words, &opt);
 }
@@ -58,15 +65,28 @@ static void start_process(struct stack *t)
     program_wait_for(&t->process, "service.ready");
 }
 
+static struct stack *start_stack(const char *const *extra, const char *const *env, const char *fault);
+
 struct stack *stack_start(const char *const *extra)
 {
-    return stack_start_faulty(extra, NULL);
+    return start_stack(extra, NULL, NULL);
+}
+
+struct stack *stack_start_env(const char *const *extra, const char *const *env)
+{
+    return start_stack(extra, env, NULL);
 }
 
 struct stack *stack_start_faulty(const char *const *extra, const char *fault)
 {
+    return start_stack(extra, NULL, fault);
+}
+
+static struct stack *start_stack(const char *const *extra, const char *const *env, const char *fault)
+{
     struct stack *t = sa_calloc(1, sizeof *t);
     t->fault = fault;
+    t->env = env;
     t->dir = harness_dir();
     t->home = sa_format("%s/home", t->dir);
     t->extra = extra;
@@ -92,10 +112,27 @@ static void crash(struct program *p)
     program_free(p);
 }
 
+/* A prompt once met the connection to the service that was killed a moment before: that it broke is told by
+ * the first call on it, which is this one. */
+static void notice_break(struct stack *t)
+{
+    const struct rpc_call_options patient = {.wait_for_ready = true};
+    ListHeadsRequest req = LIST_HEADS_REQUEST__INIT;
+    ListHeadsResponse *res = NULL;
+    for (sa_error *err = NULL; !res; err = NULL) {
+        res = list_heads_wait(t->caller.channel, &req, &patient, &err);
+        if (!res)
+            assert_string_equal(err->reason, "UNAVAILABLE");
+        sa_error_free(err);
+    }
+    rpc_message_free(res);
+}
+
 void stack_crash_session(struct stack *t)
 {
     crash(&t->session);
     start_session(t);
+    notice_break(t);
 }
 
 void stack_crash_process(struct stack *t)

@@ -16,11 +16,13 @@ struct stack {
     struct program session, process, files;
     const char *const *extra; /* more words for session-svc; NULL-terminated; may be NULL */
     struct caller caller;     /* of session-svc, as owner "tester" */
+    const char *const *env;   /* more variables of session-svc, NAME=value; NULL-terminated; may be NULL */
     const char *fault;        /* "point:hit" where session-svc is to die, once; NULL: nowhere */
     int deaths;               /* it did */
 };
 
 struct stack *stack_start(const char *const *extra);
+struct stack *stack_start_env(const char *const *extra, const char *const *env);
 /* With a session-svc that dies at a fault point; its next run does not. */
 struct stack *stack_start_faulty(const char *const *extra, const char *fault);
 /* A call or a stream broke: session-svc has died or is about to; up again. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sandboxagent/session/v1/permission_service.rpc.h"
 #include "tests/session/stack.h"
 
 static struct stack *stack;
@@ -233,6 +234,29 @@ static void without_that_it_is_told_the_history(void **state)
     viewer_close(w);
 }
 
+/* A copy that might do what its parent must not would be a way around the policy. */
+static void a_fork_keeps_the_policy(void **state)
+{
+    (void)state;
+    cleanup_free char *id = create_session(stack, "mock", NULL), *copy = NULL;
+    struct viewer *v = viewer_open(stack, id);
+    viewer_state(v, viewer_turn_end(v, send_prompt(stack, id, "a common past"))->seq, SESSION_STATE_IDLE);
+    SetPolicyRequest req = SET_POLICY_REQUEST__INIT;
+    req.session_id = id;
+    req.mode = POLICY_MODE_DENY_ALL;
+    rpc_message_free(set_policy_wait(stack->caller.channel, &req, NULL, NULL));
+    assert_string_equal(fork_session(id, FORK_METHOD_UNSPECIFIED, "", &copy), "");
+    stack_crash_session(stack);
+    struct viewer *w = viewer_open(stack, copy);
+    uint64_t turn = send_prompt(stack, copy, "TOOL edit ./a");
+    const PermissionResolved *r =
+        viewer_until(w, 0, EVENT__KIND_PERMISSION_RESOLVED, turn)->permission_resolved;
+    assert_int_equal(r->decider, PERMISSION_DECIDER_POLICY);
+    viewer_turn_end(w, turn);
+    viewer_close(v);
+    viewer_close(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +267,7 @@ int main(void)
         cmocka_unit_test(what_works_or_is_over_is_not_suspended),
         cmocka_unit_test(a_fork_goes_on_with_the_conversation_of_the_agent),
         cmocka_unit_test(without_that_it_is_told_the_history),
+        cmocka_unit_test(a_fork_keeps_the_policy),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

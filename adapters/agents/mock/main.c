@@ -194,13 +194,14 @@ static void initialize(struct json id)
         return;
     bool resume = !is_set("MOCK_NO_RESUME"), fork = !is_set("MOCK_NO_FORK");
     cleanup_buf struct sa_buf out = {0};
-    sa_buf_addf(
-        &out,
-        "{\"protocolVersion\":%d,\"agentCapabilities\":{\"loadSession\":%s,\"promptCapabilities\":{"
-        "\"image\":true,\"embeddedContext\":true},\"sessionCapabilities\":{%s%s%s}},\"authMethods\":[],"
-        "\"agentInfo\":{\"name\":\"mock-agent\",\"title\":\"Mock\",\"version\":\"1\"}}",
-        starts_with("protocol") ? 2 : 1, is_set("MOCK_NO_LOAD") ? "false" : "true",
-        resume ? "\"resume\":{}" : "", resume && fork ? "," : "", fork ? "\"fork\":{}" : "");
+    sa_buf_addf(&out,
+                "{\"protocolVersion\":%d,\"agentCapabilities\":{\"loadSession\":%s,\"promptCapabilities\":{"
+                "\"image\":true,\"embeddedContext\":true},\"mcpCapabilities\":{\"http\":%s,\"sse\":true},"
+                "\"sessionCapabilities\":{%s%s%s}},\"authMethods\":[],"
+                "\"agentInfo\":{\"name\":\"mock-agent\",\"title\":\"Mock\",\"version\":\"1\"}}",
+                starts_with("protocol") ? 2 : 1, is_set("MOCK_NO_LOAD") ? "false" : "true",
+                is_set("MOCK_NO_HTTP") ? "false" : "true", resume ? "\"resume\":{}" : "",
+                resume && fork ? "," : "", fork ? "\"fork\":{}" : "");
     mock_answer(id, "result", &out);
 }
 
@@ -228,6 +229,9 @@ static void open_session(struct mock *m, struct json id, struct json params, str
         if (json_is(method, "session/load"))
             replay(m);
     }
+    struct json servers = json_get(params, "mcpServers");
+    m->mcp.len = 0;
+    sa_buf_add(&m->mcp, servers.p, servers.n);
     if (is_set("MOCK_EARLY"))
         mock_chunk(m, "agent_message_chunk", "early", 5);
     m->answer.len = 0;

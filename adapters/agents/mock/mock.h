@@ -12,6 +12,7 @@ struct mock {
     struct sa_buf in;
     size_t scanned;
     char *session_id;
+    struct sa_buf mcp; /* mcpServers as they were given, raw */
     /* the prompt that runs */
     struct sa_buf prompt_id; /* raw; empty: none */
     struct sa_buf answer;    /* text of the chunks so far */

@@ -6,6 +6,7 @@
 
 #include "adapters/agents/mock/mock.h"
 #include "adapters/os/file.h"
+#include "adapters/os/sha256.h"
 
 void mock_say(struct mock *m, const char *text)
 {
@@ -414,6 +415,44 @@ static void env(struct mock *m, char *rest)
     say(m, text);
 }
 
+static void mcp(struct mock *m, char *rest)
+{
+    (void)rest;
+    mock_chunk(m, "agent_message_chunk", (const char *)m->mcp.data, m->mcp.len);
+}
+
+/* Shows that a value came, where it is masked when it is said. */
+static void say_sum(struct mock *m, const void *p, size_t n)
+{
+    struct sa_sha256 sum;
+    char text[SA_SHA256_TEXT + 1];
+    sa_sha256_init(&sum);
+    sa_sha256_add(&sum, p, n);
+    sa_sha256_end_text(&sum, text);
+    say(m, text);
+}
+
+static void env_sum(struct mock *m, char *rest)
+{
+    const char *value = getenv(word(&rest));
+    say_sum(m, value ? value : "", value ? strlen(value) : 0);
+}
+
+static void mcp_sum(struct mock *m, char *rest)
+{
+    (void)rest;
+    say_sum(m, m->mcp.data, m->mcp.len);
+}
+
+static void cat(struct mock *m, char *rest)
+{
+    cleanup_buf struct sa_buf text = {0};
+    if (sa_read_file(word(&rest), 1 << 20, &text, NULL))
+        say(m, "it cannot be read");
+    else
+        mock_chunk(m, "agent_message_chunk", (const char *)text.data, text.len);
+}
+
 static void pwd(struct mock *m, char *rest)
 {
     (void)rest;
@@ -475,6 +514,10 @@ static const struct {
     {"TERMKILL", mock_terminal_kill},
     {"TERMDROP", mock_terminal_drop},
     {"TERMLIMIT", mock_terminal_limit},
+    {"MCP", mcp},
+    {"MCPSUM", mcp_sum},
+    {"ENVSUM", env_sum},
+    {"CAT", cat},
 };
 
 static void run_line(struct mock *m, char *text)
