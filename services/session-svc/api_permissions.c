@@ -110,7 +110,8 @@ void api_list_permissions(void *api, struct rpc_call *call, const ListPermission
     struct sa_id last, id;
     char *filter = sa_arena_format(arena, "permissions\n%s\n%d", req->session_id, (int)req->state);
     const struct sa_id *from = *req->page_token ? &last : NULL, *session = *req->session_id ? &id : NULL;
-    cleanup_message StoredSession *s = session ? sessions_read(all, req->session_id, &id, &err) : NULL;
+    if (session)
+        store_message_free(sessions_read(all, req->session_id, &id, &err));
     if (!err && (unsigned)req->state > PERMISSION_STATE_ANY)
         sa_fail(&err, SA_INVALID_REQUEST, "state: is not a state");
     if (err || api_page_size(req->page_size, 50, &size, &err) ||

@@ -189,8 +189,8 @@ void api_watch_permissions(void *api, struct rpc_call *call, const WatchPermissi
     struct sessions *all = api;
     sa_error *err = NULL;
     struct sa_id id;
-    cleanup_message StoredSession *s =
-        *req->session_id ? sessions_read(all, req->session_id, &id, &err) : NULL;
+    if (*req->session_id)
+        store_message_free(sessions_read(all, req->session_id, &id, &err));
     if (!err && all->draining)
         sa_fail(&err, SA_DRAINING, "the service stops");
     if (!err && all->n_watches >= PERMISSION_WATCHES_MAX)

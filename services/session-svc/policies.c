@@ -53,9 +53,9 @@ void api_get_policy(void *api, struct rpc_call *call, const GetPolicyRequest *re
     struct sessions *all = api;
     sa_error *err = NULL;
     struct sa_id id = {0};
-    cleanup_message StoredSession *s =
-        *req->session_id ? sessions_read(all, req->session_id, &id, &err) : NULL;
     cleanup_message StoredPolicy *row = NULL;
+    if (*req->session_id)
+        store_message_free(sessions_read(all, req->session_id, &id, &err));
     struct store_key key = db_key(id);
     if (err || store_get(all->store, DB_P_POLICIES, &key, &row, &err) < 0)
         rpc_fail(call, err);
