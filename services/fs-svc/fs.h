@@ -8,6 +8,7 @@
 #include "adapters/os/loop.h"
 #include "sandboxagent/fs/v1/archive_service.rpc.h"
 #include "sandboxagent/fs/v1/search_service.rpc.h"
+#include "sandboxagent/fs/v1/watch_service.rpc.h"
 #include "services/fs-svc/identity.h"
 #include "services/fs-svc/records.h"
 #include "services/fs-svc/roots.h"
@@ -25,6 +26,8 @@ struct change;
 struct fs_intents;
 struct fs_turn;
 struct fs_uploads;
+struct fs_marks;
+struct fs_watches;
 struct service;
 struct writing;
 
@@ -42,6 +45,8 @@ struct fs_service {
     struct fs_uploads *uploads;
     size_t n_calls;
     size_t n_tasks; /* task.h */
+    struct fs_watches *watches;
+    struct fs_marks *marks;
 };
 
 /* The service's handlers; api is the struct fs_service. */

@@ -16,6 +16,11 @@
  *     search_api.c  SearchFiles                  the same, and a search in each file
  *     unpack_api.c  UploadArchive                the same: what comes is unpacked
  *     pack_api.c    DownloadArchive              the same: a walk is packed
+ *     watch_api.c   WatchTree                    readers of the events of a tree
+ *       watch_tree.c  the tree: watch_events.c what the kernel tells, watch_nodes.c its directories,
+ *                     coalesce.c fewer events of many, watch_ring.c the last of them
+ *     mark_api.c    CreateMark, ListMarks, DeleteMark; mark_diff_api.c DiffMarks    tasks, as in find_api.c
+ *       marks.c       which marks there are
  *     records.c     what a crash must not lose, in LMDB (fs_store.proto); recovery at the start;
  *                   change_records.c the same for changes
  *
@@ -23,12 +28,18 @@
  *     path.c        resolving a path beneath a root
  *     identity.c    with the agent user's rights
  *     info.c dir.c  telling about files
- *     replace.c     replacing one atomically; patch.c: old content with a piece of new; intents.c: where
- * temporary files may be that no record tells of place.c       a name in a directory, for what makes, renames
- * and removes names tree.c        walking a tree in slices: remove.c, copy.c, usage.c transfer.c    moving
- * and copying to another name make.c        directories, links, attributes walk.c glob.c a tree in order,
- * without what ignore files and globs leave out grep.c rank.c lines of a file, and how well a path fits what
- * was typed archive.c unpack.c pack.c scratch.c    archives, and the place where one grows */
+ *     replace.c     replacing one atomically; patch.c: old content with a piece of new
+ *     intents.c     where temporary files may be that no record tells of
+ *     place.c       a name in a directory, for what makes, renames and removes names
+ *     tree.c        walking a tree in slices: remove.c, copy.c, usage.c
+ *     transfer.c    moving and copying to another name
+ *     make.c        directories, links, attributes
+ *     walk.c glob.c a tree in order, without what ignore files and globs leave out
+ *     grep.c rank.c lines of a file, and how well a path fits what was typed
+ *     archive.c unpack.c pack.c scratch.c    archives, and the place where one grows
+ *     watch_walk.c  setting watches and listing
+ *     mark_scan.c   looking at a directory; mark_manifest.c mark_store.c what is kept of it
+ *     mark_diff.c   what changed between two marks, with libgit2 */
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,12 +47,17 @@
 #include "adapters/os/log.h"
 #include "services/fs-svc/fs.h"
 #include "services/fs-svc/intents.h"
+#include "services/fs-svc/marks.h"
 #include "services/fs-svc/uploads.h"
+#include "services/fs-svc/watch.h"
 #include "services/runtime/service.h"
 
 static const struct service_option options[] = {
     {"fs-root", SERVICE_OPTION_LIST, NULL, 0, 0,
      "NAME=DIR[:ro][:max=BYTES]: offer this directory, and no longer the whole filesystem; may be repeated"},
+    {"fs-watches", SERVICE_OPTION_UINT, "100000", 1, 10000000, "directories that are watched at most"},
+    {"fs-watch-linger-ms", SERVICE_OPTION_UINT, "60000", 0, 86400000,
+     "a tree is watched on so long after its last reader has left"},
     {0},
 };
 
@@ -70,6 +86,15 @@ static const struct search_service_handlers search_handlers = {
 static const struct archive_service_handlers archive_handlers = {
     .upload_archive = fs_upload_archive,
     .download_archive = fs_download_archive,
+};
+
+static const struct watch_service_handlers watch_handlers = {.watch_tree = fs_watch_tree};
+
+static const struct mark_service_handlers mark_handlers = {
+    .create_mark = fs_create_mark,
+    .list_marks = fs_list_marks,
+    .delete_mark = fs_delete_mark,
+    .diff_marks = fs_diff_marks,
 };
 
 static void free_parts(struct fs_service *fs)
@@ -115,7 +140,9 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
         fs->intents = fs_intents_open(intents, fs->identity, err);
     if (fs->intents)
         fs->bus = service_bus(svc, fs_records_epoch(fs->records), err);
-    if (!fs->bus || fs_uploads_open(fs, err) < 0) {
+    if (fs->bus && fs_uploads_open(fs, err) == 0)
+        fs->marks = fs_marks_open(fs, service_data_dir(svc), err);
+    if (!fs->marks) {
         fs_uploads_free(fs);
         if (fs->records) {
             sa_loop_unlock(fs->loop);
@@ -130,13 +157,23 @@ static int start(struct service *svc, void **ret_state, sa_error **err)
         sa_log(SA_LOG_INFO, "fs.root", "name=\"%s\" dir=\"%s\" read_only=%d", root->name, root->dir,
                root->read_only);
     }
+    fs->watches =
+        fs_watches_new(fs, service_uint(svc, "fs-watches"), service_uint(svc, "fs-watch-linger-ms"));
     file_service_register(service_rpc(svc), &handlers, fs);
     search_service_register(service_rpc(svc), &search_handlers, fs);
     archive_service_register(service_rpc(svc), &archive_handlers, fs);
     upload_service_register(service_rpc(svc), &fs_upload_handlers, fs);
+    watch_service_register(service_rpc(svc), &watch_handlers, fs);
+    mark_service_register(service_rpc(svc), &mark_handlers, fs);
     service_ready(svc);
     *ret_state = fs;
     return 0;
+}
+
+static void drain(void *state)
+{
+    struct fs_service *fs = state;
+    fs_watches_drain(fs->watches);
 }
 
 static void stop(void *state)
@@ -144,6 +181,8 @@ static void stop(void *state)
     struct fs_service *fs = state;
     sa_loop_lock(fs->loop);
     fs_uploads_free(fs);
+    fs_watches_free(fs->watches);
+    fs_marks_free(fs->marks);
     sa_loop_unlock(fs->loop);
     fs_records_free(fs->records);
     free_parts(fs);
@@ -154,6 +193,7 @@ static const struct service_spec spec = {
     .summary = "Serves files below named roots over gRPC.",
     .options = options,
     .start = start,
+    .drain = drain,
     .stop = stop,
 };
 

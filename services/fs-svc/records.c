@@ -20,6 +20,7 @@ enum {
     UPLOADS,
     UPLOADS_DONE,
     UPLOAD_REQUESTS,
+    MARKS = FS_TABLE_MARKS,
     N_TABLES
 };
 
@@ -35,6 +36,7 @@ static const struct store_table tables[N_TABLES] = {
     [UPLOADS] = {"u_uploads", 1, &upload_record__descriptor},
     [UPLOADS_DONE] = {"u_done", 1, &upload_record__descriptor},
     [UPLOAD_REQUESTS] = {"u_requests", 1, &upload_record__descriptor},
+    [MARKS] = {"w_marks", 1, &mark_record__descriptor},
 };
 
 struct head {
@@ -116,11 +118,6 @@ int fs_records_drop(struct fs_records *r, struct sa_id id, store_done_fn *done, 
     struct store_set *set = store_set_new();
     store_delete(set, WRITES, &k);
     return store_commit(r->store, set, done, user, err);
-}
-
-struct store *fs_records_store(struct fs_records *r)
-{
-    return r->store;
 }
 
 uint64_t fs_records_count(struct fs_records *r, struct store_set *set, const char *root)
@@ -293,6 +290,11 @@ void fs_records_free(struct fs_records *r)
     for (size_t i = 0; i < r->n_heads; i++)
         free(r->heads[i].root);
     free(r);
+}
+
+struct store *fs_records_store(struct fs_records *r)
+{
+    return r->store;
 }
 
 uint64_t fs_records_epoch(const struct fs_records *r)

@@ -46,6 +46,7 @@ enum {
     FS_TABLE_UPLOADS, /* upload_store.c */
     FS_TABLE_UPLOADS_DONE,
     FS_TABLE_UPLOAD_REQUESTS,
+    FS_TABLE_MARKS, /* marks.c */
 };
 struct store *fs_records_store(struct fs_records *r);
 uint64_t fs_records_count(struct fs_records *r, struct store_set *set, const char *root);
