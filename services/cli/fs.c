@@ -34,6 +34,9 @@ static const struct {
     {"upload", fs_upload, "unpack a directory or an archive of this machine there"},
     {"download", fs_download, "pack a directory there, or unpack it here"},
     {"write", fs_write, "replace a file by standard input"},
+    {"watch", fs_watch, "show what changes below a directory"},
+    {"mark", fs_mark, "record how a directory is"},
+    {"diff", fs_diff, "show what changed since a mark"},
 };
 
 static const struct service_option common[] = {

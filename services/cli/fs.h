@@ -28,6 +28,9 @@ int fs_grep(int argc, char **argv);
 int fs_upload(int argc, char **argv);
 int fs_download(int argc, char **argv);
 int fs_write(int argc, char **argv);
+int fs_watch(int argc, char **argv);
+int fs_mark(int argc, char **argv);
+int fs_diff(int argc, char **argv);
 
 /* A verb: its words are parsed with `own` (NULL: none), --root and the client's options; it wants from
  * `least` to `most` plain arguments (most < 0: any number). With the connection open, `act` does it and
