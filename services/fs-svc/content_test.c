@@ -142,7 +142,7 @@ static void a_change_while_reading_is_told(void **state)
     (void)state;
     struct service_fixture f = start();
     struct read got;
-    cleanup_free char *path = sa_format("%s/large", f.ws), *content = sa_calloc(1, 8 << 20);
+    cleanup_free char *content = sa_calloc(1, 8 << 20);
     memset(content, 'x', (8 << 20) - 1);
     test_put(f.ws, "large", content);
     ReadFileRequest req = READ_FILE_REQUEST__INIT;

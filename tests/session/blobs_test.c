@@ -83,7 +83,8 @@ static void assert_blob(const char *session, const char *digest, const uint8_t *
 static void assert_no_blob(const char *session, const char *digest)
 {
     char reason[64];
-    cleanup_buf struct sa_buf got = read_blob(session, digest, reason);
+    struct sa_buf got = read_blob(session, digest, reason);
+    sa_buf_fini(&got);
     assert_string_equal(reason, "BLOB_NOT_FOUND");
 }
 

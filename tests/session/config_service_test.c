@@ -349,7 +349,7 @@ static void a_secret_reaches_the_agent_and_nobody_else(void **state)
     assert_string_equal(told, "API_KEY=**********************\n"); /* as JSON has it */
     char text[256];
     snprintf(text, sizeof text, "STDERR it is %s", secret);
-    cleanup_free char *ignored = ask(id, text);
+    free(ask(id, text));
     snprintf(text, sizeof text, "STDERR last words %s\nABORT", secret);
     struct viewer *v = viewer_open(stack, id);
     viewer_state(v, viewer_turn_end(v, send_prompt(stack, id, text))->seq, SESSION_STATE_SUSPENDED);
@@ -374,7 +374,6 @@ static void a_secret_reaches_the_agent_and_nobody_else(void **state)
     rpc_message_free(res);
 
     cleanup_free char *file = sa_format("%s/data/session/credentials", stack->dir);
-    cleanup_free char *data = sa_format("%s/data/session", stack->dir);
     struct stat st;
     assert_int_equal(stat(file, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
@@ -528,7 +527,7 @@ static void a_skill_of_a_repository_is_where_the_agent_looks(void **state)
     end_agent(id);
     cleanup_free char *again = ask(id, "CAT .agents/skills/greet/SKILL.md");
     assert_string_equal(again, "first");
-    cleanup_free char *same = make_repository("second");
+    free(make_repository("second"));
     end_agent(id);
     cleanup_free char *moved = ask(id, "CAT .agents/skills/greet/SKILL.md");
     assert_string_equal(moved, "second");

@@ -92,7 +92,9 @@ static void a_text_is_found_in_all_that_was_said(void **state)
 static void pages_tell_each_hit_once(void **state)
 {
     (void)state;
-    cleanup_free char *first = talk("BURST 3000"), *second = talk("BURST 1500"), *third = talk("nothing");
+    cleanup_free char *first = talk("BURST 3000");
+    free(talk("BURST 1500"));
+    free(talk("nothing"));
     const char *const asked[] = {first, ""};
     for (int i = 0; i < 2; i++) {
         size_t hits = 0, expected = i ? 4500 : 3000;

@@ -49,7 +49,7 @@ static void a_secret_comes_from_standard_input_and_is_never_shown(void **state)
     int code;
     cleanup_free char *data = sa_format("SANDBOX_AGENT_DATA_DIR=%s", sys.data);
     struct program_options opt = {.home = sys.home, .env = WORDS(data), .input = "top-secret-value\n"};
-    cleanup_free char *set = program_run(WORDS("sandbox-agent", "credentials", "set", "token"), &opt, &code);
+    free(program_run(WORDS("sandbox-agent", "credentials", "set", "token"), &opt, &code));
     assert_int_equal(code, 0);
     cleanup_free char *list = run(0, WORDS("credentials")),
                       *json = run(0, WORDS("credentials", "ls", "--json"));
