@@ -20,13 +20,15 @@ static char *any_name(struct random *r)
     return sa_format("%sf%u", dirs[pick(r, 5)], pick(r, FILES));
 }
 
+/* Every line is another: of a line among its likes, git and libgit2 do not always say the same one is gone.
+ */
 static void put_random(struct random *r, const char *dir)
 {
     cleanup_free char *name = any_name(r);
     cleanup_buf struct sa_buf b = {0};
-    unsigned lines = pick(r, 40), width = 1 + pick(r, 6);
+    unsigned lines = 1 + pick(r, 39), width = 1 + pick(r, 6);
     for (unsigned i = 0; i < lines; i++)
-        sa_buf_addf(&b, "%.*s %u\n", (int)width, "abcdef", pick(r, 8));
+        sa_buf_addf(&b, "%.*s %u %u\n", (int)width, "abcdef", i, pick(r, 8));
     if (pick(r, 5) == 0)
         sa_buf_addf(&b, "no newline at the end");
     test_put(dir, name, sa_buf_string(&b));
@@ -46,9 +48,10 @@ static void edit_random(struct random *r, const char *dir)
         if (what != 0)
             sa_buf_add(&new, line, (size_t)(end - line));
         if (what == 1)
-            sa_buf_addf(&new, "edited %u\n", pick(r, 100));
+            sa_buf_addf(&new, "edited %u %zu\n", pick(r, 100), new.len);
     }
-    test_put(dir, name, sa_buf_string(&new));
+    if (new.len)
+        test_put(dir, name, sa_buf_string(&new));
 }
 
 /* Either new files or deleted ones: nothing can be taken for a rename, which git is told not to look for. */
@@ -131,7 +134,7 @@ static void git_says_the_same(void **state)
         cleanup_free char *git_text = diff_of_git(copy, dir), *our_text = diff_of(&f, &before, &after, true);
         cleanup_free char *git = essence(git_text, copy + 1, dir + 1), *ours = essence(our_text, "a", "b");
         assert_string_equal(ours, git);
-        assert_true(strlen(git) > 100);
+        assert_true(*git);
     }
     service_free(&f);
 }
